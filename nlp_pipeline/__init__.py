@@ -1,0 +1,51 @@
+"""Fine-tune language models: from a data file to a trained, evaluated, packaged model.
+
+Public names load when they are first used: importing the package imports neither torch nor transformers.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Config, load_config
+    from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
+    from .recipe import Recipe
+    from .tasks.text_classification import TextClassification
+    from .tasks.token_classification import TokenClassification
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Config": "config",
+    "load_config": "config",
+    "Recipe": "recipe",
+    "TextClassification": "tasks.text_classification",
+    "TokenClassification": "tasks.token_classification",
+    "NlpPipelineError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "ModelError": "errors",
+    "CheckpointError": "errors",
+}
+__all__ = [
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "ModelError",
+    "NlpPipelineError",
+    "Recipe",
+    "TextClassification",
+    "TokenClassification",
+    "load_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

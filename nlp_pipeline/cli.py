@@ -1,0 +1,193 @@
+"""The command line: parse, call, exit code. Heavy packages are imported by the commands that need them."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import NlpPipelineError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune language models: from a data file to a trained, evaluated, packaged model.",
+)
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML); `nlp-pipeline init DATA` writes one")],
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew in a folder beside an earlier run")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only")] = False,
+) -> None:
+    """Fine-tune a model, evaluate it, and leave everything in one run directory. The same command resumes."""
+    from .recipe import Recipe
+
+    with resume_hint():
+        Recipe.from_yaml(recipe, *(overrides or [])).run(fresh=fresh, progress=not quiet)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run directory or its model folder")],
+    data: Annotated[str, typer.Argument(help="A file with labelled rows")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
+) -> None:
+    """Score a fine-tuned model on labelled rows."""
+    import json
+
+    from .evaluation.report import score_table
+    from .recipe import Recipe
+    from .run_directory import finite
+    from .run_stages import evaluate_source
+
+    results = evaluate_source(Recipe.from_pretrained(run), data, progress=not as_json)
+    if as_json:
+        print(json.dumps(finite(results)))
+    else:
+        from rich.console import Console
+
+        Console().print(score_table(results))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run directory or its model folder")],
+    source: Annotated[
+        str, typer.Argument(help="A data file, or - for standard input: a text or JSON row a line")
+    ] = "-",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON Lines here")] = None,
+) -> None:
+    """Predict for new rows; JSON Lines with each row's id, to standard output or a file."""
+    import json
+
+    from .recipe import Recipe
+    from .run_directory import finite, write_lines
+
+    recipe = Recipe.from_pretrained(run)
+    rows: Any = read_standard_input() if source == "-" else source
+    records = recipe.predict(rows, progress=output is not None) if rows else []
+    if output is not None:
+        write_lines(output, records)
+        print(f"{len(records):,} predictions in {output}")
+    else:
+        for record in records:
+            print(json.dumps(finite(record), ensure_ascii=False))
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="A CSV, TSV, JSON, JSON Lines or Parquet file")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The recipe file to write")] = None,
+    model: Annotated[str | None, typer.Option(help="Model to fine-tune")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file")] = False,
+) -> None:
+    """Look at a data file, guess the task and the columns, and write a recipe that trains as it is."""
+    from .init import write_recipe
+
+    for line in write_recipe(data, output, model, force):
+        print(line)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what devices there are, and what is missing."""
+    from .doctor import report
+
+    raise typer.Exit(report())
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here instead of printing it")] = None,
+) -> None:
+    """The JSON Schema of recipe files, by which editors complete and check them."""
+    import json
+
+    from .config.json_schema import recipe_schema
+
+    text = json.dumps(recipe_schema(), indent=2) + "\n"
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8")
+        print(f"{output}\nPut this line at the top of a recipe: # yaml-language-server: $schema={output}")
+
+
+def read_standard_input() -> list[Any]:
+    """Rows from standard input: JSON objects or strings, else each line as a text."""
+    import json
+
+    rows: list[Any] = []
+    for line in sys.stdin:
+        line = line.rstrip("\n")
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line) if line.lstrip()[0] in '{["' else line
+        except ValueError:
+            value = line
+        rows.append(value)
+    if any(isinstance(row, dict) for row in rows) and not all(isinstance(row, dict) for row in rows):
+        from .errors import DataError
+
+        raise DataError("standard input: some lines are JSON objects and some are not; give one kind")
+    return rows
+
+
+@contextmanager
+def resume_hint() -> Iterator[None]:
+    """After a crash or an interrupt: what was kept, and the command to go on."""
+    try:
+        yield
+    except NlpPipelineError as error:
+        if error.exit_code != 2:
+            show_error(error)
+            hint()
+            raise SystemExit(error.exit_code) from None
+        raise
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything up to the last checkpoint is kept", file=sys.stderr)
+        hint()
+        raise SystemExit(130) from None
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("\nThe run crashed; its checkpoints and metric log are kept.", file=sys.stderr)
+        hint()
+        raise SystemExit(1) from None
+
+
+def hint() -> None:
+    """The command that goes on."""
+    import shlex
+
+    print(f"Go on with the same command: nlp-pipeline {shlex.join(sys.argv[1:])}", file=sys.stderr)
+
+
+def show_error(error: NlpPipelineError) -> None:
+    """The message, from one process only, without a traceback."""
+    from .devices import launched_rank
+
+    if launched_rank() == 0:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `nlp-pipeline`."""
+    try:
+        app(arguments)
+    except NlpPipelineError as error:
+        show_error(error)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

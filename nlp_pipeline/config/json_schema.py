@@ -1,0 +1,25 @@
+"""The JSON Schema of recipe files, with each task's own options."""
+
+from typing import Any
+
+from .schema import Config
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Config's schema; `options` follows the task that the recipe names."""
+    from ..tasks import TASKS, task_class
+
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "nlp-pipeline recipe"
+    schema["properties"]["task"]["examples"] = list(TASKS)
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"task": {"const": task}}, "not": {"required": ["recipe"]}},
+            "then": {"properties": {"options": task_class(task).Options.model_json_schema()}},
+        }
+        for task in TASKS
+    ]
+    # a model may be given by its name alone
+    schema["properties"]["model"] = {"anyOf": [{"type": "string"}, schema["properties"]["model"]]}
+    return schema

@@ -1,0 +1,220 @@
+"""The schema of a recipe file. Every default of the project stands here and nowhere else.
+
+All sections are frozen and refuse unknown keys. This module imports neither torch nor transformers.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+Sources = str | list[str]
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, unknown keys refused, field docstrings shown in the JSON Schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """Which pretrained model and tokenizer to start from."""
+
+    name: str
+    """A local folder, a Hub name (`user/name`), or `package:python_package/folder` for weights inside a package."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model."""
+    tokenizer: str | None = None
+    """Where the tokenizer is, if not with the model."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Expected SHA-256 of the weight file `model.safetensors`; another sum is refused."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Overrides of the model's own config, e.g. `{hidden_dropout_prob: 0.2}`."""
+
+
+class DataConfig(Section):
+    """Where the rows come from and how they are split."""
+
+    train: Sources | None = None
+    """Training rows: a file, a glob, a list of them, a `save_to_disk` folder, `hub:user/name`, a SQLAlchemy URL
+    (with `query`), or `sample:messages`."""
+    validation: Sources | None = None
+    """Validation rows; used to choose the best checkpoint and to stop early."""
+    test: Sources | None = None
+    """Test rows; scored once, at the end."""
+    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "disk", "hub", "sql"] = "auto"
+    """File format; `auto` goes by the file's ending."""
+    encoding: str = "utf-8"
+    """Text encoding of CSV, TSV and JSON files."""
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    """Column delimiter of CSV files, if it isn't a comma (or a tab in TSV)."""
+    query: str | dict[Literal["train", "validation", "test"], str] | None = None
+    """SQL query: one for `train`, or one a split."""
+    hub_config: str | None = None
+    """Configuration (subset) of a Hub data set."""
+    hub_revision: str | None = None
+    """Revision of a Hub data set."""
+    columns: dict[str, str | list[str]] = Field(default_factory=dict)
+    """The task's column names mapped to the file's, e.g. `{text: body, label: intent}`."""
+    id_column: str | None = None
+    """Column whose value names a row in predictions and messages; by default `id` if there is one, else row numbers."""
+    validation_fraction: float = Field(0.0, ge=0, lt=1)
+    """Share of the training rows carved off for validation (seeded, stratified where the task can)."""
+    test_fraction: float = Field(0.0, ge=0, lt=1)
+    """Share of the training rows carved off for the test set."""
+    split_seed: int = 13
+    """Seed of the carve; apart from `training.seed`, so that seeds can be compared on the same split."""
+    max_train_rows: int | None = Field(None, ge=1)
+    """Use only so many training rows (drawn with `split_seed`): for a quick try."""
+    missing_labels: Literal["error", "drop"] = "error"
+    """What to do with rows that lack a label or a text."""
+
+
+class TokenizationConfig(Section):
+    """How text becomes token ids, and where the result is kept."""
+
+    max_length: int | None = Field(None, ge=4)
+    """Longest sequence in tokens, special tokens included; by default the model's own limit, at most 512."""
+    cache: bool = True
+    """Keep tokenized rows and use them again."""
+    cache_dir: str | None = None
+    """Where tokenized rows are kept; by default `$NLP_PIPELINE_CACHE`, else `~/.cache/nlp-pipeline`."""
+
+
+class BatchConfig(Section):
+    """How many rows make one optimizer step. The micro-batch and the accumulation follow from it and the devices."""
+
+    size: int = Field(32, ge=1)
+    """Rows per optimizer step over all devices together."""
+    micro: int | None = Field(None, ge=1)
+    """Most rows per device in one forward pass; by default as many as the step needs, bounded by token count."""
+    evaluation: int = Field(64, ge=1)
+    """Rows per device in one forward pass at evaluation and prediction."""
+    sampling: Literal["random", "length_grouped"] = "random"
+    """`random` shuffles plainly; `length_grouped` puts rows of like length in a batch: less padding."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in place of full fine-tuning, through peft."""
+
+    r: int = Field(8, ge=1)
+    """Rank."""
+    alpha: int = Field(16, ge=1)
+    """Scale; the update is multiplied by alpha / r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the adapter."""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the modules that get an adapter."""
+
+
+class EarlyStopping(Section):
+    """Stop when the best metric has not improved for a while."""
+
+    patience: int = Field(3, ge=1)
+    """Evaluations without improvement before training stops."""
+    min_delta: float = Field(0.0, ge=0)
+    """Smallest change that counts as an improvement."""
+
+
+class TrainingConfig(Section):
+    """The optimizer, its schedule, and when to stop."""
+
+    epochs: float = Field(3, gt=0)
+    """Passes over the training rows; a fraction is allowed."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps; wins over `epochs`."""
+    learning_rate: float = Field(5e-5, gt=0, lt=1)
+    """Peak learning rate."""
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt"] = "linear"
+    """Course of the learning rate after warm-up."""
+    warmup: float = Field(0.0, ge=0)
+    """Warm-up: below 1 a share of all steps, from 1 on a number of steps."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay; never on biases and norm weights."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the moment estimates."""
+    epsilon: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm; null turns clipping off."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target's mass spread over all classes (classification only)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    freeze: list[str] = Field(default_factory=list)
+    """Parts that stay as they are: `embeddings`, `encoder`, `layers:N` (the lowest N), or a glob over parameter
+    names such as `*.attention.*`."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Learning rate is multiplied by this once per layer from the head down."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the forward pass; `auto` takes what `accelerate launch` was given, else bf16 where the device has
+    it in hardware, else fp32. Weights and optimizer stay in fp32."""
+    seed: int = Field(42, ge=0)
+    """Seed of initial weights, data order and dropout."""
+    early_stopping: EarlyStopping | None = None
+    """Needs validation rows."""
+    lora: LoraConfig | None = None
+    """Train adapters instead of all the weights."""
+    log_every: int = Field(10, ge=1)
+    """Steps between reads of the loss (each read waits for the device)."""
+
+
+class EvaluationConfig(Section):
+    """What is measured, and when."""
+
+    every: int | Literal["epoch"] = "epoch"
+    """Evaluate on the validation rows every epoch or every N steps; a checkpoint is saved at the same moments."""
+    metrics: list[str] | None = None
+    """Metric names or paths; by default the task's."""
+    best: str | None = None
+    """The metric that decides which checkpoint is best, or `loss`; by default the task's."""
+    greater_is_better: bool | None = None
+    """Whether a larger `best` is better; only needed for a metric that isn't built in."""
+
+
+class CheckpointConfig(Section):
+    """What is kept to go on from."""
+
+    every: int | None = Field(None, ge=1)
+    """Also save every N steps, apart from evaluations."""
+    keep: int = Field(1, ge=1)
+    """Newest checkpoints kept; the best one is kept besides."""
+
+
+class OutputConfig(Section):
+    """Where the run's folder lies."""
+
+    dir: str | None = None
+    """The run directory; by default `runs/<name>`."""
+
+
+def _expand_model(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Config(Section):
+    """A whole recipe."""
+
+    task: str
+    """The task, e.g. `text-classification` or `token-classification`."""
+    recipe: str | None = None
+    """A recipe class of your own: `path/to/file.py:ClassName`."""
+    name: str | None = None
+    """Name of the run; by default the recipe file's name."""
+    model: Annotated[ModelConfig, BeforeValidator(_expand_model)]
+    """A model name, or a section with details."""
+    data: DataConfig
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the task itself; see the task's own list."""
+    tokenization: TokenizationConfig = TokenizationConfig()
+    batch: BatchConfig = BatchConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    output: OutputConfig = OutputConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or "/" in value or value.startswith(".")):
+            raise ValueError("a run name is a plain folder name, without '/' and not starting with '.'")
+        return value

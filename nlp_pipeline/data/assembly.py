@@ -1,0 +1,218 @@
+"""Reads the sources of one split, chooses the task's columns, and checks every value in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..config.schema import DataConfig
+from ..errors import DataError
+from .arrow_tables import Rows
+from .columns import Column, Resolved, find_column, resolve_columns
+from .list_values import as_label_list, as_tokens, indicator_labels, length_mismatch
+from .locations import Source
+from .problems import Problems, counted, listed, quoted
+from .raw_columns import Cells, RawColumn, mask, row_names
+from .readers import Reader
+from .values import as_label, as_number, as_text, joined_text
+
+ROW_ID = "row_id"
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """What stays the same over all splits."""
+
+    reader: Reader
+    columns: Sequence[Column]
+    problems: Problems
+    require_labels: bool = True
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def data(self) -> DataConfig:
+        """The recipe's section."""
+        return self.reader.data
+
+    def split(self, name: str, sources: Sequence[Source]) -> pa.Table | None:
+        """The rows of a split in the task's types; None if there are problems (now among `problems`)."""
+        pieces = [piece for source in sources if (piece := self._piece(name, source)) is not None]
+        if len(pieces) < len(sources) or not self._agree(pieces):
+            return None
+        tables = [self._table(name, piece) for piece in pieces]
+        if any(table is None for table in tables):
+            return None
+        ids = self._row_ids(name, pieces)
+        table = pa.concat_tables(tables)
+        keep = np.concatenate([piece.keep for piece in pieces])
+        if ids is None:
+            return None
+        if not keep.any():
+            self.problems.add(name, "no rows are left: every one lacks a label or a text")
+            return None
+        table = table.append_column(ROW_ID, ids)
+        # filter works chunk by chunk; take would join them all, which fails beyond 2 GB.
+        return table if keep.all() else table.filter(pa.array(keep))
+
+    def _piece(self, split: str, source: Source) -> "_Piece | None":
+        """One source, read, with its columns found."""
+        try:
+            rows = self.reader.read(source, split)
+        except DataError as error:
+            self.problems.add(source.shown, *error.problems)
+            return None
+        self.notes.extend(f"{source.shown}: {note}" for note in rows.notes)
+        names = rows.table.column_names
+        resolved = resolve_columns(self.columns, names, self.data.columns, self.require_labels)
+        self.problems.add(source.shown, *resolved.problems)
+        return _Piece(source.shown, rows, resolved, np.ones(rows.table.num_rows, bool))
+
+    def _agree(self, pieces: "list[_Piece]") -> bool:
+        """Whether the task's columns have the same names in all files of a split."""
+        if any(piece.resolved.problems for piece in pieces):
+            return False
+        first = pieces[0]
+        others = [piece for piece in pieces if piece.resolved.found != first.resolved.found]
+        for piece in others:
+            self.problems.add(
+                piece.origin,
+                f"its columns are not those of {first.origin}: {_describe(piece.resolved)} here, "
+                f"{_describe(first.resolved)} there. Name the columns alike in all files",
+            )
+        return not others
+
+    def _table(self, split: str, piece: "_Piece") -> pa.Table | None:
+        """The task's columns in its types; rows to leave out are marked in `piece.keep`."""
+        kinds = {column.name: column for column in self.columns}
+        cells = {name: self._cells(piece, kinds[name], given) for name, given in piece.resolved.found.items()}
+        problems = [problem for cell in cells.values() for problem in cell.problems]
+        if not problems:
+            problems += self._check_lengths(piece, cells)
+        for name, cell in cells.items():
+            if cell.missing.any() and (self.require_labels or not kinds[name].is_label):
+                problems += self._note_missing(split, piece, kinds[name], cell)
+        self.problems.add(piece.origin, *problems)
+        return None if problems else pa.table({name: cell.values for name, cell in cells.items()})
+
+    def _cells(self, piece: "_Piece", column: Column, given: tuple[str, ...]) -> Cells:
+        raw = [RawColumn(piece.rows, name) for name in given]
+        optional = not column.required and not column.is_label
+        if column.kind == "text":
+            return as_text(raw[0], optional) if len(raw) == 1 else joined_text(raw, optional)
+        if column.kind == "label_list":
+            return as_label_list(raw[0]) if len(raw) == 1 else indicator_labels(raw)
+        convert = {"label": as_label, "number": as_number, "tokens": as_tokens, "tags": as_tokens}
+        return convert[column.kind](raw[0])
+
+    def _check_lengths(self, piece: "_Piece", cells: dict[str, Cells]) -> list[str]:
+        there = [column for column in self.columns if column.name in cells]
+        tokens = [column.name for column in there if column.kind == "tokens"][:1]
+        tags = [column.name for column in there if column.kind == "tags"]
+        raw = {name: RawColumn(piece.rows, piece.resolved.found[name][0]) for name in tokens}
+        return [
+            problem
+            for first in tokens
+            for other in tags
+            for problem in length_mismatch(cells[first], cells[other], (first, other), raw[first])
+        ]
+
+    def _note_missing(self, split: str, piece: "_Piece", column: Column, cell: Cells) -> list[str]:
+        """Leaves rows without a value out if the recipe says so; else they are a problem."""
+        where = np.flatnonzero(cell.missing)
+        name = " and ".join(quoted(given) for given in piece.resolved.found[column.name])
+        found = listed(row_names(piece.rows, where[:10]), len(where))
+        rows = counted(len(where), "row")
+        if self.data.missing_labels == "drop":
+            piece.keep &= ~cell.missing
+            self.notes.append(f"{split}: left out {rows} of {piece.origin} where {name} is empty: {found}")
+            return []
+        several = len(piece.resolved.found[column.name]) > 1
+        empty = "are empty" if several else "is empty"
+        none = ", or write [] where no label applies" if column.kind == "label_list" and not several else ""
+        return [
+            f"{name} {empty} in {rows}: {found}. Fill them in{none}, or leave these rows out with "
+            "data.missing_labels=drop"
+        ]
+
+    def _row_ids(self, split: str, pieces: "list[_Piece]") -> pa.ChunkedArray | None:
+        """The id column's values, else row numbers over all the sources of a split."""
+        wanted = self.data.id_column
+        numbers = pa.chunked_array([pc.cast(pa.array(np.arange(1, sum(map(len, pieces)) + 1)), pa.string())])
+        used = {name for piece in pieces for given in piece.resolved.found.values() for name in given}
+        if wanted is None and "id" in used:
+            return numbers
+        columns = [find_column(wanted or "id", piece.rows.table.column_names) for piece in pieces]
+        faults = Problems()
+        for piece, column in zip(pieces, columns, strict=True):
+            if column is None:
+                there = listed(quoted(name) for name in piece.rows.table.column_names)
+                faults.add(
+                    piece.origin,
+                    f"data.id_column names {quoted(wanted)}, which is not there. Columns there: {there}",
+                )
+        if not faults:
+            ids = _ids(pieces, [column for column in columns if column is not None], faults)
+        if not faults:
+            return ids
+        if wanted is not None:
+            for message in faults.messages():
+                self.problems.add("", message)
+            return None
+        if all(column is not None for column in columns):
+            # An `id` that nobody asked for may well name something else than rows.
+            self.notes.append(f'{split}: the column "id" does not name rows one by one; row numbers are used')
+        return numbers
+
+
+@dataclass
+class _Piece:
+    """One source as it was read."""
+
+    origin: str
+    rows: Rows
+    resolved: Resolved
+    keep: np.ndarray
+    """Rows (bool) that are used."""
+
+    def __len__(self) -> int:
+        return int(self.rows.table.num_rows)
+
+
+def _describe(resolved: Resolved) -> str:
+    return listed(" + ".join(quoted(name) for name in given) for given in resolved.found.values())
+
+
+def _ids(pieces: "list[_Piece]", columns: list[str], faults: Problems) -> pa.ChunkedArray:
+    """The id column as text, and its faults: missing, repeated or no names at all."""
+    chunks = []
+    for piece, column in zip(pieces, columns, strict=True):
+        cells = as_label(RawColumn(piece.rows, column))
+        faults.add(piece.origin, *cells.problems)
+        where = np.flatnonzero(cells.missing)
+        if len(where):
+            found = listed(row_names(piece.rows, where[:10]), len(where))
+            faults.add(
+                piece.origin,
+                f"{quoted(column)} is empty in {counted(len(where), 'row')}: {found}. Every row needs an id",
+            )
+        chunks += cells.values.chunks
+    if faults:
+        return pa.chunked_array([], pa.string())
+    ids = pa.chunked_array(chunks, pa.string())
+    counts = pc.value_counts(ids)
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        where = np.flatnonzero(mask(pc.is_in(ids, repeated)))
+        at: dict[str, list[str]] = {}
+        for row, value in zip(where, ids.take(pa.array(where)).to_pylist(), strict=True):
+            at.setdefault(value, []).append(f"{row + 1:,}")
+        found = listed(f"{quoted(value)} (rows {listed(numbers)})" for value, numbers in at.items())
+        again = "1 id occurs" if len(at) == 1 else f"{len(at):,} ids occur"
+        origins = listed(dict.fromkeys(piece.origin for piece in pieces))
+        faults.add(
+            origins,
+            f"the ids in {quoted(columns[0])} must be distinct, but {again} repeatedly: {found}",
+        )
+    return ids

@@ -1,0 +1,97 @@
+"""Which rows make which batch: pure functions of (seed, epoch, index), so that any position can be sought at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+GROUP_BATCHES = 50
+"""Batches whose rows are sorted by length together in length-grouped sampling."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The order of training rows.
+
+    Args:
+        lengths: int[n], tokens a row; only read by length-grouped sampling.
+        batch_size: rows of one optimizer step over all processes.
+        seed: with the epoch's number, all that the order depends on: the number of processes plays no part.
+    """
+
+    lengths: np.ndarray
+    batch_size: int
+    seed: int
+    sampling: Literal["random", "length_grouped"] = "random"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass; the last one may hold fewer rows."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def epoch(self, epoch: int) -> list[np.ndarray]:
+        """The batches of one epoch: each row in exactly one."""
+        generator = np.random.default_rng((self.seed, epoch))
+        order = generator.permutation(len(self.lengths))
+        if self.sampling == "length_grouped":
+            order = self._group(order)
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        if self.sampling == "length_grouped" and len(batches) > 1:
+            whole = batches[:-1]  # a short last batch stays last
+            batches = [whole[i] for i in generator.permutation(len(whole))] + batches[-1:]
+        return batches
+
+    def _group(self, order: np.ndarray) -> np.ndarray:
+        """Sort by length inside windows of shuffled rows: batches stay random from epoch to epoch."""
+        window = GROUP_BATCHES * self.batch_size
+        parts = [order[i : i + window] for i in range(0, len(order), window)]
+        return np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in parts])
+
+    def batches_from(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(step, rows) without end, from any step on; earlier batches are never walked through."""
+        while True:
+            epoch, first = divmod(step, self.steps_per_epoch)
+            for batch in self.epoch(epoch)[first:]:
+                yield step, batch
+                step += 1
+
+
+def share(rows: np.ndarray, rank: int, processes: int) -> np.ndarray:
+    """The rows of one process: shares differ by one row at most, none is lost and none is doubled."""
+    return rows[rank::processes]
+
+
+def micro_batches(rows: np.ndarray, lengths: np.ndarray, micro: int | None, max_tokens: int) -> list[np.ndarray]:
+    """Split a process's share of a step into forward passes.
+
+    Args:
+        rows: int[n] positions.
+        lengths: int[table] tokens of each row.
+        micro: most rows in one pass, or None to go by `max_tokens`.
+        max_tokens: padded tokens (rows times longest) in one pass when `micro` is None; a single row may exceed it.
+
+    Returns:
+        Parts that together hold the rows in their order. An empty share gives one empty part, since every process
+        must take part in every backward pass.
+    """
+    if micro is not None:
+        return [rows[i : i + micro] for i in range(0, len(rows), micro)] or [rows]
+    parts, start, longest = [], 0, 0
+    for i, length in enumerate(lengths[rows]):
+        longest = max(longest, int(length))
+        if i > start and longest * (i + 1 - start) > max_tokens:
+            parts.append(rows[start:i])
+            start, longest = i, int(length)
+    parts.append(rows[start:])
+    return parts
+
+
+def sorted_batches(lengths: np.ndarray, batch_size: int, processes: int = 1) -> list[list[np.ndarray]]:
+    """Evaluation batches for each process: longest rows first, so that too little memory shows at once.
+
+    Every row stands in exactly one batch of one process; processes may differ in their number of batches.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return [batches[rank::processes] for rank in range(processes)]

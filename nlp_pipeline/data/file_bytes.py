@@ -1,0 +1,152 @@
+"""The bytes of a file: decompressed, and as UTF-8 whatever the file's encoding."""
+
+import codecs
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import DataError
+from .locations import Source, zip_members
+from .problems import counted, listed, quoted
+
+BOMS = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+OTHER_ENCODINGS = ("cp1252", "cp1251", "shift_jis", "gb18030", "latin-1")
+
+
+def read_bytes(source: Source) -> pa.Buffer:
+    """The file's content; a plain file is mapped into memory, not copied.
+
+    Raises:
+        DataError: the file can't be read, or its compressed data is damaged.
+    """
+    import bz2
+    import gzip
+    import lzma
+    import zipfile
+    import zlib
+
+    try:
+        match source.compression:
+            case ".gz":
+                with gzip.open(source.value) as stream:
+                    return pa.py_buffer(stream.read())
+            case ".bz2":
+                with bz2.open(source.value) as stream:
+                    return pa.py_buffer(stream.read())
+            case ".xz":
+                with lzma.open(source.value) as stream:
+                    return pa.py_buffer(stream.read())
+            case ".zst":
+                with pa.input_stream(source.value, compression="zstd") as stream:
+                    return stream.read_buffer()
+            case ".zip":
+                (member,) = zip_members(Path(source.value))
+                with zipfile.ZipFile(source.value) as archive:
+                    return pa.py_buffer(archive.read(member))
+        return pa.memory_map(source.value).read_buffer()
+    except (
+        OSError,
+        EOFError,
+        lzma.LZMAError,
+        zlib.error,
+        zipfile.BadZipFile,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        if not source.compression:
+            raise DataError(f"cannot be read: {error}") from error
+        name = source.compression.removeprefix(".")
+        raise DataError(f"cannot be decompressed as {name} ({error}); was it cut short, or misnamed?") from error
+
+
+def read_text(source: Source, encoding: str) -> pa.Buffer:
+    """The file's text as UTF-8 without a byte order mark. UTF-16 and UTF-32 are recognised.
+
+    Raises:
+        DataError: as `read_bytes`; the file is blank, or its bytes are not in the encoding.
+    """
+    raw = read_bytes(source)
+    if codecs.lookup(encoding).name == "utf-8":
+        encoding = _sniff(raw[:1024].to_pybytes())
+    if encoding == "utf-8-sig":
+        raw, encoding = raw[len(codecs.BOM_UTF8) :], "utf-8"
+    if codecs.lookup(encoding).name != "utf-8":
+        raw = _transcode(raw, encoding)
+    elif not _is_utf8(raw):
+        raise DataError(_undecodable(raw.to_pybytes(), encoding))
+    if not raw[:1_000_000].to_pybytes().strip() and not raw.to_pybytes().strip():
+        raise DataError("is empty: there is nothing but blanks in it")
+    return raw
+
+
+def _sniff(start: bytes) -> str:
+    """UTF-16 or UTF-32 if the first bytes say so, else UTF-8."""
+    for bom, encoding in BOMS:
+        if start.startswith(bom):
+            return encoding
+    # UTF-16 without a mark: every other byte of plain Latin text is zero.
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    half = len(start) // 2
+    if half > 2 and max(even, odd) > 0.4 * half and min(even, odd) < 0.05 * half:
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return "utf-8"
+
+
+def _is_utf8(raw: pa.Buffer) -> bool:
+    """Arrow validates UTF-8 at memory speed, without a copy, if the whole file is made one string."""
+    offsets = pa.py_buffer(np.array([0, raw.size], np.int64))
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, raw]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _transcode(raw: pa.Buffer, encoding: str) -> pa.Buffer:
+    data = raw.to_pybytes()
+    try:
+        text = data.decode(encoding)
+    except (UnicodeDecodeError, UnicodeError):
+        raise DataError(_undecodable(data, encoding)) from None
+    return pa.py_buffer(text.removeprefix("\ufeff").encode())
+
+
+def _undecodable(data: bytes, encoding: str) -> str:
+    """Which lines can't be decoded, and how they would read in the encodings that are most likely."""
+    bad: list[tuple[int, bytes, int]] = []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            line.decode(encoding)
+        except UnicodeDecodeError as error:
+            bad.append((number, line, error.start))
+    where = listed((f"line {number} (byte 0x{line[at]:02x})" for number, line, at in bad[:10]), len(bad))
+    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")) or not bad:
+        return f"is not {encoding}. Set data.encoding to the encoding the file was saved in"
+    fixes = []
+    for other in OTHER_ENCODINGS:
+        try:
+            texts = [line.decode(other) for _, line, _ in bad]
+        except UnicodeDecodeError:
+            continue
+        number, line, at = bad[0]
+        before = len(line[:at].decode(other, "replace"))
+        excerpt = texts[0][max(0, before - 12) : before + 12].strip()
+        fixes.append(f"data.encoding={other} (line {number} reads {quoted(excerpt)})")
+    return (
+        f"{counted(len(bad), 'line')} cannot be decoded as {encoding}: {where}. "
+        f"Set the encoding the file was saved in: {' or '.join(fixes[:3])}"
+    )
+
+
+def text_stream(text: pa.Buffer, newline: str = "") -> io.TextIOWrapper:
+    """UTF-8 bytes as a stream of text lines, for the slower passes that look for faults."""
+    # A slice may end within a character.
+    return io.TextIOWrapper(io.BytesIO(text.to_pybytes()), encoding="utf-8", errors="ignore", newline=newline)

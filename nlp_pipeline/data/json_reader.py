@@ -1,0 +1,144 @@
+"""JSON and JSON Lines as tables."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import json as arrow_json
+
+from ..errors import DataError
+from .arrow_tables import Rows, from_columns, from_rows
+from .file_bytes import text_stream
+from .problems import counted, listed, quoted
+
+LARGEST_BLOCK = 2**31 - 1
+
+
+def read_json(text: pa.Buffer) -> Rows:
+    """An array of objects, `{"data": [...]}`, an object of columns; JSON Lines too, whatever the ending.
+
+    Raises:
+        DataError: invalid JSON, or another shape.
+    """
+    try:
+        content = json.loads(text.to_pybytes())
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and text[:1].to_pybytes() == b"{":
+            return read_json_lines(text)
+        raise DataError(f"is not valid JSON: {error.msg} at line {error.lineno:,}, column {error.colno:,}") from error
+    return _from_content(content)
+
+
+def read_json_lines(text: pa.Buffer) -> Rows:
+    """One object a line, blank lines apart; a JSON array under this ending is read as such.
+
+    Raises:
+        DataError: with every line that is not valid JSON or no object.
+    """
+    if text[:1].to_pybytes() == b"[":
+        return read_json(text)
+    try:
+        table = _parse(text) if _is_object_a_line(text) else None
+    except pa.ArrowInvalid:
+        table = None  # not uniform, or invalid: the slower pass tells
+    if table is None:
+        return _read_slowly(text)
+    return Rows(table, lines=lambda rows: _lines(text, rows))
+
+
+def parse_lines(text: pa.Buffer, schema: pa.Schema | None = None) -> pa.Table:
+    """Arrow's reading of JSON Lines.
+
+    Raises:
+        pa.ArrowInvalid: anything wrong; Arrow tells of the first fault only.
+    """
+    block = 1 << 23
+    while True:
+        try:
+            return arrow_json.read_json(
+                pa.BufferReader(text),
+                read_options=arrow_json.ReadOptions(block_size=block),
+                parse_options=arrow_json.ParseOptions(explicit_schema=schema),
+            )
+        except pa.ArrowInvalid as error:
+            # A row longer than a block: try again with larger blocks.
+            if "straddl" not in str(error) or block >= min(text.size, LARGEST_BLOCK):
+                raise
+            block = min(block * 16, LARGEST_BLOCK)
+
+
+def _parse(text: pa.Buffer) -> pa.Table:
+    table = parse_lines(text)
+    schema = pa.schema([column.with_type(_without_times(column.type)) for column in table.schema])
+    # Arrow takes "2024-05-01" for a time; text has to stay as it was written.
+    return table if schema == table.schema else parse_lines(text, schema)
+
+
+def _without_times(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_temporal(type_):
+        return pa.string()
+    if pa.types.is_list(type_):
+        return pa.list_(_without_times(type_.value_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([inner.with_type(_without_times(inner.type)) for inner in type_])
+    return type_
+
+
+def _is_object_a_line(text: pa.Buffer) -> bool:
+    """Whether every line begins with `{` or is empty. Arrow 26 crashes on a line that is `null`."""
+    data = np.frombuffer(text, np.uint8)
+    first = np.concatenate([data[:1], data[np.flatnonzero(data[:-1] == ord("\n")) + 1]])
+    return bool(np.isin(first, np.frombuffer(b"{\r\n", np.uint8)).all())
+
+
+def _read_slowly(text: pa.Buffer) -> Rows:
+    rows: list[Any] = []
+    lines: list[int] = []
+    invalid = []
+    for number, line in enumerate(text_stream(text, "\n"), 1):
+        if not line.strip():
+            continue
+        lines.append(number)
+        try:
+            rows.append(json.loads(line.rstrip("\r\n")))
+        except json.JSONDecodeError as error:
+            where = f"row {len(lines):,} (line {number:,}), column {error.colno:,}"
+            invalid.append(f"{where}: {error.msg}: {quoted(line.strip())}")
+    if invalid:
+        try:
+            return _from_content(json.loads(text.to_pybytes()))  # one object or array over several lines
+        except json.JSONDecodeError:
+            count = f"{counted(len(invalid), 'line')} of {len(lines):,}"
+            raise DataError(
+                f"{count} not valid JSON: {listed(invalid)}. Expected one object a line; for another "
+                "layout set data.format=json"
+            ) from None
+    found = from_rows(rows, lambda row: f"row {row + 1:,} (line {lines[row]:,})")
+    found.lines = lambda wanted: [lines[row] for row in wanted]
+    return found
+
+
+def _lines(text: pa.Buffer, rows: Sequence[int]) -> list[int]:
+    numbers = [number for number, line in enumerate(text_stream(text, "\n"), 1) if line.strip()]
+    return [numbers[row] for row in rows]
+
+
+def _from_content(content: Any) -> Rows:
+    """The rows of a parsed file, in any of the shapes."""
+    if isinstance(content, dict) and isinstance(content.get("data"), list):
+        rows = content["data"]
+        if not rows or isinstance(rows[0], dict):
+            content = rows
+    if isinstance(content, list):
+        return from_rows(content)
+    if isinstance(content, dict) and content and all(isinstance(values, list) for values in content.values()):
+        columns = from_columns(content)
+        return columns if columns.table.num_rows else from_rows([])
+    if isinstance(content, dict) and content:
+        return from_rows([content])
+    raise DataError(
+        f"holds {quoted(content)}; expected an array of objects, an object with such an array under "
+        '"data", or an object with a list for each column'
+    )

@@ -1,0 +1,73 @@
+"""IOB tag sequences: what is valid, what can be repaired, and the entities they spell."""
+
+from collections.abc import Sequence
+
+from .labels import shown
+
+
+def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """(type, start, end) of each entity of an IOB2 sequence; `end` is one past its last word.
+
+    An I- tag that follows nothing of its type opens an entity, as in seqeval's default mode.
+    """
+    found: list[tuple[str, int, int]] = []
+    kind, start = "", 0
+    for i, tag in enumerate([*tags, "O"]):
+        prefix, _, name = tag.partition("-")
+        if kind and (prefix != "I" or name != kind):
+            found.append((kind, start, i))
+            kind = ""
+        if prefix in "BI" and name and not kind:
+            kind, start = name, i
+    return found
+
+
+def repair(tags: Sequence[str]) -> list[str]:
+    """IOB1, or IOB2 with loose I- tags, as valid IOB2: whatever opens an entity gets B-."""
+    result, before = [], "O"
+    for tag in tags:
+        opens = tag.startswith("I-") and before[2:] != tag[2:]
+        result.append(f"B-{tag[2:]}" if opens else tag)
+        before = tag
+    return result
+
+
+def inside_tag(tag: str) -> str:
+    """The tag of the later parts of what `tag` opens."""
+    return f"I-{tag[2:]}" if tag.startswith("B-") else tag
+
+
+def tag_problems(rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: str) -> tuple[list[str], str | None]:
+    """Tags that are no IOB at all, as problems; and a note on what `repair` will rewrite.
+
+    Args:
+        rows: the tag sequences of a split.
+    """
+    strange: dict[str, list[str]] = {}
+    loose: list[str] = []
+    opened_by_b = 0
+    for row_id, tags in zip(row_ids, rows, strict=True):
+        for tag in set(tags):
+            if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
+                strange.setdefault(tag, []).append(row_id)
+        fixed = repair(tags)
+        if fixed != list(tags):
+            loose.append(row_id)
+        before = ["O", *tags]
+        opened_by_b += sum(t.startswith("B-") and p[2:] != t[2:] for p, t in zip(before, tags, strict=False))
+    problems = [
+        f"{split}: the tag {tag!r} (rows {shown(ids)}) is neither O, B-… nor I-…; for tags that are no entities set "
+        "options.scheme=plain"
+        for tag, ids in sorted(strange.items())
+    ]
+    if problems or not loose:
+        return problems, None
+    if not opened_by_b:
+        return (
+            [],
+            f"{split}: the tags are IOB1 (entities open with I-); read as IOB2, which changed {len(loose):,} rows",
+        )
+    return [], (
+        f"{split}: {len(loose):,} rows have an I- tag that follows nothing of its type (rows {shown(loose)}); each was "
+        "read as B-"
+    )

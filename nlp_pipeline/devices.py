@@ -1,0 +1,53 @@
+"""Which devices and which arithmetic: `accelerate launch` decides; without it, what the machine has."""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def launched_rank() -> int:
+    """This process's number under a launcher, 0 without one. Known before torch is imported."""
+    return int(os.environ.get("RANK", "0") or 0)
+
+
+def make_accelerator(precision: str = "auto") -> "Accelerator":
+    """An Accelerator in the wanted precision.
+
+    Args:
+        precision: `fp32`, `bf16`, `fp16`; `auto` takes the launcher's setting, else bf16 where the device has it.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if precision == "auto":
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
+        mixed = launched or ("bf16" if has_bf16() else "no")
+    else:
+        mixed = "no" if precision == "fp32" else precision
+    # Accelerate keeps one state for the whole program; a notebook may run one recipe in bf16 and the next in fp32.
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed)
+
+
+def has_bf16() -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.backends.mps.is_available():
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def device_name() -> str:
+    """The device in words."""
+    import platform
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

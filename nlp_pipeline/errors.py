@@ -1,0 +1,71 @@
+"""Errors that a user can act on: what was found, what was expected, how to fix it.
+
+Every one of them may hold several problems, so that one run shows everything that is wrong.
+The command line prints them without a traceback and exits with `exit_code`.
+"""
+
+from collections.abc import Iterable
+
+
+class NlpPipelineError(Exception):
+    """Base of every error this package raises on purpose.
+
+    `problems` is the list of separate findings; `str(error)` shows them as one message.
+    """
+
+    exit_code = 1
+    heading = "Something went wrong"
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        count = f"{self.heading}: {len(self.problems)} problems"
+        return "\n".join([count, *(f"  - {problem}" for problem in self.problems)])
+
+
+class ConfigError(NlpPipelineError):
+    """The recipe, an override or an argument is wrong. Raised before any model is loaded."""
+
+    exit_code = 2
+    heading = "The recipe has problems"
+
+
+class DataError(NlpPipelineError):
+    """A data file or column is not what the task needs. Raised before any model is loaded."""
+
+    exit_code = 2
+    heading = "The data has problems"
+
+
+class ModelError(NlpPipelineError):
+    """A model or tokenizer can't be found, or isn't the one that was asked for."""
+
+    exit_code = 2
+    heading = "The model has problems"
+
+
+class CheckpointError(NlpPipelineError):
+    """A checkpoint can't be used: damaged, or written by another run."""
+
+    exit_code = 2
+    heading = "The checkpoint has problems"
+
+
+class NonFiniteError(NlpPipelineError):
+    """The loss or the gradient is NaN or infinite; no optimizer step was made with it."""
+
+    exit_code = 3
+    heading = "Training stopped on a bad number"
+
+
+class MissingExtraError(NlpPipelineError):
+    """A feature needs a package that is an extra of this one."""
+
+    exit_code = 2
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the package `{package}`: pip install 'nlp-pipeline[{extra}]'")

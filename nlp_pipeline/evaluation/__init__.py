@@ -1,0 +1,1 @@
+"""Evaluation: prediction, metrics, intervals and the report."""

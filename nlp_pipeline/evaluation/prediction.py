@@ -1,0 +1,92 @@
+"""Forward passes without gradients: each row once, for any number of processes, in the rows' own order."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.batching import sorted_batches
+from ..data.fields import collate
+from ..progress import Bar
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ..data.tokenization import TokenTable
+    from ..recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RowOutputs:
+    """What the model said of each row.
+
+    `values` has one array a row, as the task's `collect` gave it; `loss` is the mean loss over all targets, NaN
+    where the rows have no labels.
+    """
+
+    values: list[np.ndarray]
+    loss: float
+
+
+def predict_table(
+    recipe: "Recipe",
+    model: Any,
+    table: "TokenTable",
+    accelerator: "Accelerator",
+    batch_size: int,
+    bar: Bar | None = None,
+) -> RowOutputs:
+    """Run a model over a table, longest rows first; every process returns the outputs of all rows.
+
+    Args:
+        model: on the accelerator's device; set to evaluation mode here.
+        batch_size: rows per device in one forward pass.
+    """
+    import torch
+
+    model.eval()
+    fields = recipe.fields()
+    mine = sorted_batches(table.lengths, batch_size, accelerator.num_processes)[accelerator.process_index]
+    rows: list[int] = []
+    values: list[np.ndarray] = []
+    loss = weight = 0.0
+    with torch.inference_mode():
+        for part in mine:
+            batch = collate(table, fields, part)
+            if "labels" in batch.targets:
+                weight += recipe.weigh(batch.targets)
+            batch.to(accelerator.device)
+            outputs = model(**batch.inputs)
+            if "labels" in batch.targets:
+                loss += float(recipe.loss(outputs, batch.targets))
+            values += recipe.collect(outputs, batch)
+            rows += part.tolist()
+            if bar is not None:
+                bar.advance(len(part) * accelerator.num_processes)
+    gathered = _gather((rows, values, loss, weight), accelerator)
+    ordered: list[Any] = [None] * len(table)
+    for part_rows, part_values, _, _ in gathered:
+        for row, value in zip(part_rows, part_values, strict=True):
+            ordered[row] = value
+    total_weight = sum(part[3] for part in gathered)
+    return RowOutputs(ordered, sum(part[2] for part in gathered) / total_weight if total_weight else float("nan"))
+
+
+def _gather(mine: tuple[Any, ...], accelerator: "Accelerator") -> list[tuple[Any, ...]]:
+    if accelerator.num_processes == 1:
+        return [mine]
+    from accelerate.utils import gather_object
+
+    result: list[tuple[Any, ...]] = gather_object([mine])
+    return result
+
+
+def shared_from_main(value: Any, accelerator: "Accelerator") -> Any:
+    """The main process's value on every process."""
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    holder = [value]
+    broadcast_object_list(holder)
+    return holder[0]

@@ -1,0 +1,1 @@
+"""Loading models and tokenizers, freezing, adapters, losses."""

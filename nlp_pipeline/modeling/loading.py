@@ -1,0 +1,191 @@
+"""From a model's name to a tokenizer and a model with the right head."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config.checks import model_folder
+from ..config.schema import ModelConfig
+from ..data.labels import Labels
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST_DEFAULT = 512
+"""Longest default sequence: models that allow more are asked for it by `tokenization.max_length`."""
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """The tokenizer of a model, from the disk or the Hub's cache before the network."""
+    from transformers import AutoTokenizer
+
+    name = config.tokenizer or config.name
+    tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config.revision)
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token  # padded positions are masked: any id serves
+    return tokenizer
+
+
+def load_model_config(config: ModelConfig) -> Any:
+    """The model's transformers config, with the recipe's `model.settings` applied."""
+    from transformers import AutoConfig
+
+    loaded = _load_local_first(AutoConfig.from_pretrained, config.name, config.revision)
+    unknown = [key for key in config.settings if not hasattr(loaded, key)]
+    if unknown:
+        raise ModelError(
+            [
+                f"model.settings: {key!r} is no setting of {type(loaded).__name__}; see its documentation"
+                for key in unknown
+            ]
+        )
+    for key, value in config.settings.items():
+        setattr(loaded, key, value)
+    return loaded
+
+
+def load_model(config: ModelConfig, auto_class: str, settings: Mapping[str, Any]) -> "torch.nn.Module":
+    """The pretrained model under a head for this task.
+
+    A head that comes with the checkpoint is kept only if its label names are the task's; one for other labels is
+    drawn anew, even if it happens to have the same size.
+
+    Args:
+        auto_class: a class of transformers, e.g. `AutoModelForSequenceClassification`.
+        settings: entries of the model's config: label names, problem type.
+    """
+    import torch
+    import transformers
+
+    check_weights(config)
+    model_config = load_model_config(config)
+    before = Labels.from_model_config(model_config)
+    for key, value in settings.items():
+        setattr(model_config, key, value)
+    cls = getattr(transformers, auto_class)
+    model = _load_local_first(
+        cls.from_pretrained,
+        config.name,
+        config.revision,
+        config=model_config,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
+    )
+    if "id2label" in settings and before is not None and before.names != tuple(settings["id2label"].values()):
+        _draw_head(model, cls)
+    return model
+
+
+def _draw_head(model: Any, cls: Any) -> None:
+    """Give everything above the base model fresh weights."""
+    fresh = cls.from_config(model.config).state_dict()
+    prefix = model.base_model_prefix + "."
+    model.load_state_dict({k: v for k, v in fresh.items() if not k.startswith(prefix)}, strict=False)
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Compare the weight file with the SHA-256 of the recipe, if it gives one."""
+    if config.sha256 is None:
+        return
+    found = weights_hash(config)
+    if found != config.sha256:
+        raise ModelError(
+            f"model.sha256: expected {config.sha256}, found {found or 'no local model.safetensors'} in {config.name}; "
+            "the weights are not the ones this recipe was written for"
+        )
+
+
+def weights_hash(config: ModelConfig) -> str | None:
+    """SHA-256 of a local model's `model.safetensors`; None when it lies elsewhere."""
+    folder = model_folder(config.name)
+    file = folder / "model.safetensors" if folder else None
+    return file_hash(file) if file is not None and file.exists() else None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def longest_sequence(tokenizer: Any, model_config: Any) -> int:
+    """The model's own limit in tokens, at most 512 unless asked for more."""
+    limits = [LONGEST_DEFAULT]
+    if 0 < tokenizer.model_max_length < 10**9:
+        limits.append(tokenizer.model_max_length)
+    positions = position_limit(model_config)
+    if positions:
+        limits.append(positions)
+    return min(limits)
+
+
+def position_limit(model_config: Any) -> int | None:
+    """Most positions that the model can embed; None when it has no such table."""
+    positions = getattr(model_config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    # RoBERTa and its kin number positions from the padding id on
+    offset = 2 if getattr(model_config, "model_type", "") in _OFFSET_POSITIONS else 0
+    return positions - offset
+
+
+_OFFSET_POSITIONS = {
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "mpnet",
+    "longformer",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+}
+
+
+def _load_local_first(load: Any, name: str, revision: str | None, **options: Any) -> Any:
+    """Try the disk, then the network (unless HF_HUB_OFFLINE forbids it)."""
+    folder = model_folder(name)
+    source = str(folder or name)
+    if revision is not None and folder is None:
+        options["revision"] = revision
+    with quiet_transformers():
+        try:
+            return load(source, local_files_only=True, **options)
+        except (OSError, ValueError) as error:
+            if folder is not None:
+                raise ModelError(f"the model in {folder} can't be loaded: {_first_line(error)}") from error
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+            raise ModelError(
+                f"the model {name!r} is neither a folder nor in the local Hub cache, and HF_HUB_OFFLINE forbids to "
+                "fetch it; unset it once, or give a folder or `package:…`"
+            )
+        try:
+            return load(source, **options)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"the model {name!r} is neither a folder nor in the local Hub cache, and the Hub did not give it: "
+                f"{_first_line(error)}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars or load reports of the library while a model loads; the run prints its own line."""
+    from transformers.utils import logging as transformers_logging
+
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,64 @@
+"""Losses as sums over targets.
+
+The loop divides by the weight of all targets of the effective batch, so that any split of it into micro-batches and
+processes gives the same gradient. Every function returns float32.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..data.fields import IGNORED
+
+if TYPE_CHECKING:
+    import torch
+
+
+def cross_entropy_sum(
+    logits: "torch.Tensor",
+    targets: "torch.Tensor",
+    class_weights: "torch.Tensor | None" = None,
+    label_smoothing: float = 0.0,
+) -> "torch.Tensor":
+    """Sum over targets of weight × cross entropy.
+
+    Args:
+        logits: [..., classes].
+        targets: int64[...]; IGNORED counts for nothing.
+        class_weights: float[classes].
+        label_smoothing: mass of each target spread evenly over all classes (Szegedy et al. 2016, arXiv:1512.00567).
+    """
+    import torch.nn.functional as F
+
+    log_probabilities = F.log_softmax(logits.float().flatten(0, -2), dim=-1)
+    flat = targets.flatten()
+    loss = F.nll_loss(log_probabilities, flat, weight=class_weights, ignore_index=IGNORED, reduction="sum")
+    if label_smoothing:
+        # torch weighs the smoothed part by each class, not by the target's; here a row's weight is its target's
+        weight = target_weights(flat, class_weights)
+        smooth = -(log_probabilities.mean(dim=-1) * weight).sum()
+        loss = (1 - label_smoothing) * loss + label_smoothing * smooth
+    return loss
+
+
+def target_weights(targets: "torch.Tensor", class_weights: "torch.Tensor | None" = None) -> "torch.Tensor":
+    """float[targets]: 0 where ignored, else the weight of the target's class."""
+    real = targets != IGNORED
+    if class_weights is None:
+        return real.float()
+    return class_weights.to(targets.device)[targets.clamp(min=0)] * real
+
+
+def binary_cross_entropy_sum(
+    logits: "torch.Tensor", targets: "torch.Tensor", class_weights: "torch.Tensor | None" = None
+) -> "torch.Tensor":
+    """Sum over rows of the mean over labels. `class_weights` float[labels] weighs each label's positives."""
+    import torch.nn.functional as F
+
+    loss = F.binary_cross_entropy_with_logits(
+        logits.float(), targets.float(), pos_weight=class_weights, reduction="none"
+    )
+    return loss.mean(dim=-1).sum()
+
+
+def squared_error_sum(values: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+    """Sum over rows of the squared error."""
+    return ((values.float() - targets.float()) ** 2).sum()

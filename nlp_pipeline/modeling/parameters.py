@@ -1,0 +1,98 @@
+"""Which parameters train, how deep each one lies, and adapters in place of them."""
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..config.schema import LoraConfig
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+_LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
+
+
+def layer_of(name: str) -> int | None:
+    """The number of the encoder layer that a parameter belongs to, from its name; None outside the layers."""
+    match = _LAYER.search(f".{name}")
+    return int(match.group(1)) if match else None
+
+
+def depth_from_head(name: str, layers: int, base_prefix: str) -> int:
+    """How many layers lie between a parameter and the head: 0 the head, 1 the top layer, layers + 1 embeddings."""
+    layer = layer_of(name)
+    if layer is not None:
+        return layers - layer
+    if f".{base_prefix}." not in f".{name}":
+        return 0
+    return 1 if "pooler" in name or ("norm" in name.rsplit(".", 2)[-2].lower() and "embed" not in name) else layers + 1
+
+
+def count_layers(model: Any) -> int:
+    """Encoder layers of a model, by its parameter names."""
+    found = [layer for name, _ in model.named_parameters() if (layer := layer_of(name)) is not None]
+    return max(found) + 1 if found else 0
+
+
+def freeze(model: Any, patterns: Sequence[str]) -> int:
+    """Stop parameters from training. Returns how many numbers are frozen.
+
+    Raises:
+        ConfigError: a pattern that matches nothing, or patterns that leave nothing to train.
+    """
+    embedding_ids = {id(p) for p in model.get_input_embeddings().parameters()} if patterns else set()
+    base = model.base_model_prefix + "."
+    frozen = 0
+    for pattern in patterns:
+        matched = [p for name, p in model.named_parameters() if _matches(pattern, name, p, embedding_ids, base)]
+        if not matched:
+            raise ConfigError(
+                f"training.freeze: {pattern!r} matches no parameter; names look like "
+                f"{', '.join(name for name, _ in list(model.named_parameters())[:3])}"
+            )
+        for parameter in matched:
+            frozen += parameter.numel() if parameter.requires_grad else 0
+            parameter.requires_grad_(False)
+    if patterns and not any(p.requires_grad for p in model.parameters()):
+        raise ConfigError("training.freeze: nothing is left to train; freeze less")
+    return frozen
+
+
+def _matches(pattern: str, name: str, parameter: "torch.nn.Parameter", embedding_ids: set[int], base: str) -> bool:
+    if pattern == "embeddings":
+        return id(parameter) in embedding_ids or "embeddings." in name
+    if pattern == "encoder":
+        return name.startswith(base)
+    if pattern.startswith("layers:"):
+        layer = layer_of(name)
+        return layer is not None and layer < int(pattern.removeprefix("layers:"))
+    return fnmatch.fnmatchcase(name, pattern)
+
+
+def add_lora(model: Any, config: LoraConfig, task_type: str | None) -> Any:
+    """Wrap a model in low-rank adapters; the task's head trains in full.
+
+    Args:
+        task_type: peft's name of the task (`SEQ_CLS`, `TOKEN_CLS`, …), by which it finds the head.
+    """
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    targets = config.target_modules
+    return get_peft_model(
+        model,
+        PeftConfig(
+            r=config.r,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            task_type=task_type,
+        ),
+    )
+
+
+def merge_lora(model: Any) -> Any:
+    """Fold adapters into the weights they adapt: a plain transformers model again."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

@@ -1,0 +1,421 @@
+"""The Recipe contract, and the straight line of one run: load → tokenize → fit → evaluate → report."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from .config import Config, build_config, load_config, set_setting, validate
+from .config.loading import apply_overrides, read_recipe
+from .config.schema import Section
+from .data.columns import Column
+from .data.fields import Field
+from .data.labels import Labels
+from .errors import ConfigError, DataError
+from .evaluation.metrics import METRICS, Kind, Outputs, check_metric_names, greater_is_better, main_key
+from .progress import Reporter
+from .run_directory import RunDirectory, fresh_path, newest_of
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+    import torch
+    from accelerate import Accelerator
+
+    from .data.fields import Batch
+    from .data.splits import Splits
+    from .data.tokenization import Encoder, TokenTable
+    from .training.checkpoint import TrainState
+
+SPLITS = ("train", "validation", "test")
+
+
+class Recipe:
+    """A task, and a run of it.
+
+    A task is a subclass that states what it needs and supplies a few small functions (the first part of this class);
+    the engine calls them and is never subclassed. An instance is one run: `run()` does everything, or call `load`,
+    `tokenize`, `fit`, `evaluate` and `report` in this order.
+    """
+
+    # ----------------------------------------------------------------------------------------------------------
+    # What a task states.
+
+    task: ClassVar[str]
+    """The Hub's pipeline tag."""
+    auto_model: ClassVar[str]
+    """The class of transformers that loads the model with its head."""
+    lora_task_type: ClassVar[str | None] = None
+    """peft's name of the task, by which it keeps the head trainable."""
+    column_names: ClassVar[frozenset[str]]
+    """Every column name the task may ask for: the keys that `data.columns` may map."""
+    summary: ClassVar[str] = ""
+    """One sentence for `nlp-pipeline --help` and the model card."""
+
+    class Options(Section):
+        """The task's own settings; a subclass of Section."""
+
+    options: Any
+    labels: Labels | None = None
+    weights: np.ndarray | None = None
+    """float32[labels], the classes' weights in the loss."""
+    pad_token_id: int = 0
+    encoder: "Encoder"
+    """The tokenizer at the run's maximum length; there from `tokenize` on."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of prediction, by which metrics are checked and computed."""
+        raise NotImplementedError
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """Metric names; the first one decides which checkpoint is best."""
+        raise NotImplementedError
+
+    def columns(self) -> tuple[Column, ...]:
+        """The columns the task reads; the first is what `predict` fills from a plain list."""
+        raise NotImplementedError
+
+    def stratify(self) -> str | None:
+        """The column whose values a carved split keeps in proportion."""
+        return None
+
+    def learn(self, splits: "Splits") -> list[str]:
+        """Learn label names and the like from the training rows. Returns problems with any split."""
+        raise NotImplementedError
+
+    def restore(self, model_config: Any) -> None:
+        """Take back from a fine-tuned model's config what `learn` put there through `model_settings`."""
+        raise NotImplementedError
+
+    def model_settings(self) -> dict[str, Any]:
+        """Entries of the model's config: label names, problem type."""
+        raise NotImplementedError
+
+    def fields(self) -> tuple[Field, ...]:
+        """The columns that `preprocess` gives and the tensors they become."""
+        raise NotImplementedError
+
+    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> Mapping[str, "pa.Array"]:
+        """Rows to token ids and targets. Pure; batched; label columns may be absent (prediction)."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, targets: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
+        """The loss summed over targets, float32[]."""
+        raise NotImplementedError
+
+    def weigh(self, targets: Mapping[str, "torch.Tensor"]) -> float:
+        """What the summed loss is divided by, over the whole effective batch: the number or weight of targets."""
+        raise NotImplementedError
+
+    def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
+        """One array a row of the batch: as little of the model's output as `postprocess` needs, on the CPU."""
+        raise NotImplementedError
+
+    def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+        """What was collected, in the user's words: one record a row, with `row_id` and `prediction`."""
+        raise NotImplementedError
+
+    def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
+        """Predictions beside references, for the metrics."""
+        raise NotImplementedError
+
+    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
+        """What one would predict without reading the text: its name, and its predictions for `rows`."""
+        raise NotImplementedError
+
+    def weights_on(self, targets: "torch.Tensor") -> "torch.Tensor | None":
+        """The class weights on the device of some targets."""
+        import torch
+
+        return None if self.weights is None else torch.from_numpy(self.weights).to(targets.device)
+
+    @classmethod
+    def check_options(cls, config: Config, options: Any) -> list[str]:
+        """The task's own problems with the settings, over and above the options' types."""
+        return []
+
+    # ----------------------------------------------------------------------------------------------------------
+    # Making one.
+
+    def __init__(self, **settings: Any) -> None:
+        """A run from keyword arguments.
+
+        Sections are given as dicts (`training={"epochs": 4}`) or settings by their own name where only one section
+        has it (`epochs=4`). `train`, `validation` and `test` also take DataFrames, lists of dicts, Arrow tables and
+        `datasets` objects.
+
+        Raises:
+            ConfigError: with every problem at once.
+        """
+        raw: dict[str, Any] = {"task": self.task, "name": self.task}
+        in_memory: dict[str, Any] = {}
+        problems = _take_keywords(raw, settings, in_memory)
+        self._start(build_config(raw, problems, in_memory), in_memory)
+
+    @classmethod
+    def from_config(cls, config: Config, in_memory: Mapping[str, Any] | None = None) -> Self:
+        """A run from a checked config."""
+        recipe = cls.__new__(cls)
+        recipe._start(config, in_memory or {})
+        return recipe
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, *overrides: str, **settings: Any) -> "Recipe":
+        """A run from a recipe file, with `key.sub=value` overrides or keyword arguments.
+
+        Called on Recipe itself, the file's `task` chooses the class.
+        """
+        from .tasks import recipe_class
+
+        if not settings:
+            config = load_config(path, overrides)
+            return cls._matching(recipe_class(config)).from_config(config)
+        raw, problems = read_recipe(Path(path))
+        raw.setdefault("name", Path(path).stem)
+        in_memory: dict[str, Any] = {}
+        problems += apply_overrides(raw, overrides) + _take_keywords(raw, settings, in_memory)
+        config = build_config(raw, problems, in_memory)
+        return cls._matching(recipe_class(config)).from_config(config, in_memory)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "Recipe":
+        """A finished run, or its `model` folder, ready to predict and evaluate."""
+        from .saved_model import read_saved_config
+        from .tasks import recipe_class
+
+        config, model_folder = read_saved_config(Path(path))
+        recipe = cls._matching(recipe_class(config)).from_config(config)
+        recipe._model_folder = model_folder
+        return recipe
+
+    @classmethod
+    def _matching(cls, found: "type[Recipe]") -> "type[Recipe]":
+        if not issubclass(found, cls):
+            raise ConfigError(
+                f"task: this recipe is for {found.__name__}, not for {cls.__name__}; use {found.__name__}"
+            )
+        return found
+
+    @classmethod
+    def check(cls, config: Config) -> list[str]:
+        """Every problem that this task has with a config."""
+        options, problems = validate(cls.Options, config.options, prefix="options.")
+        wrong = [name for name in config.data.columns if name not in cls.column_names]
+        problems += [
+            f"data.columns.{name}: {cls.task} reads no such column; it reads {', '.join(sorted(cls.column_names))}"
+            for name in wrong
+        ]
+        if options is None:
+            return problems
+        problems += cls.check_options(config, options)
+        probe = cls.__new__(cls)
+        probe.options = options
+        metrics = config.evaluation.metrics
+        problems += [f"evaluation.metrics: {p}" for p in check_metric_names(metrics or (), probe.kind)]
+        if metrics is not None and not metrics:
+            problems.append("evaluation.metrics: the list is empty; leave it out for the task's own metrics")
+        return problems + _check_best(config, metrics or probe.default_metrics)
+
+    def _start(self, config: Config, in_memory: Mapping[str, Any]) -> None:
+        self.config = config
+        self.options = self.Options.model_validate(config.options)
+        self.metrics = tuple(config.evaluation.metrics or self.default_metrics)
+        best = config.evaluation.best or self.metrics[0]
+        self.best_metric = "loss" if best == "loss" else main_key(best)
+        chosen = config.evaluation.greater_is_better
+        self.greater_is_better = chosen if chosen is not None else best != "loss" and greater_is_better(best)
+        self.run_directory = RunDirectory(config.output.dir or Path("runs") / str(config.name or self.task))
+        self.results: dict[str, Any] = {}
+        self.reporter = Reporter(active=False)
+        self._in_memory = dict(in_memory)
+        self._model_folder: Path | None = None
+        self._accelerator: Accelerator | None = None
+        self._loaded: tuple[Any, Encoder] | None = None
+        self.splits: Splits | None = None
+        self.tables: dict[str, TokenTable] = {}
+        self.state: TrainState | None = None
+        self.timing: dict[str, float] = {}
+
+    # ----------------------------------------------------------------------------------------------------------
+    # The straight line.
+
+    def run(self, fresh: bool = False, progress: bool = True) -> dict[str, Any]:
+        """Everything: from data to a fine-tuned, evaluated model in the run directory.
+
+        On a directory where the same run was interrupted it goes on; where it is finished, the results are read.
+
+        Args:
+            fresh: start anew in a folder beside an existing one.
+            progress: print what is going on.
+
+        Returns:
+            The results, as in `results.json`.
+
+        Raises:
+            ConfigError, DataError, ModelError: before training, with every problem at once.
+        """
+        from .run_stages import read_finished, write_start
+
+        path = self.run_directory.path
+        self.run_directory = RunDirectory(fresh_path(path) if fresh else newest_of(path))
+        self.reporter = Reporter(active=progress and self.is_main_process)
+        self.run_directory.create()
+        if (finished := read_finished(self)) is not None:
+            self.results = finished
+            self.report()
+            return finished
+        began = time.monotonic()
+        with self.run_directory.lock() if self.is_main_process else _nothing():
+            self.load()
+            self.tokenize()
+            write_start(self)
+            self.fit()
+            self.evaluate(seconds_before=time.monotonic() - began)
+        self.report()
+        return self.results
+
+    def load(self) -> "Splits":
+        """Read the data, find the columns, make the splits, learn the labels. Reports every problem at once."""
+        from .data.splits import load_splits
+
+        self.splits = load_splits(self.config.data, self.columns(), self._in_memory, stratify=self.stratify())
+        problems = self.learn(self.splits)
+        if problems:
+            raise DataError(problems)
+        counts = [f"{len(s):,} {n}" for n in SPLITS if (s := getattr(self.splits, n)) is not None]
+        self.reporter.say(f"data: {', '.join(counts)} rows" + self.data_note())
+        for note in self.splits.notes:
+            self.reporter.say(f"data: {note}")
+        return self.splits
+
+    def data_note(self) -> str:
+        """What to add to the line that counts the rows."""
+        return f", {len(self.labels)} labels" if self.labels is not None else ""
+
+    def tokenize(self) -> "dict[str, TokenTable]":
+        """Token ids of every split, from the cache where nothing they depend on has changed."""
+        from .run_stages import tokenize_splits
+
+        self.splits or self.load()
+        self.tables = tokenize_splits(self)
+        return self.tables
+
+    def fit(self) -> "TrainState":
+        """Train, and save the best weights as `model/`."""
+        from .run_stages import train_and_save
+
+        self.tables or self.tokenize()
+        state = train_and_save(self)
+        self._model_folder, self._loaded = self.run_directory.model, None
+        return state
+
+    def evaluate(self, seconds_before: float = 0.0) -> dict[str, Any]:
+        """Score the saved model on the test rows (else the validation rows), beside the baseline."""
+        from .run_stages import score_and_write
+
+        self.results = score_and_write(self, seconds_before)
+        return self.results
+
+    def report(self) -> dict[str, Any]:
+        """Print the scores and where everything lies."""
+        from .evaluation.report import show_results
+
+        show_results(self.results, self.run_directory, self.reporter)
+        return self.results
+
+    def predict(self, rows: Any, progress: bool = False) -> list[dict[str, Any]]:
+        """Predictions in the user's words, one record a row, in the rows' order.
+
+        Args:
+            rows: a list of texts (or tuples for pairs, or token lists), of dicts, a DataFrame, a `datasets` object,
+                or the path of a data file.
+        """
+        from .run_stages import predict_rows
+
+        return predict_rows(self, rows, progress)
+
+    # ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def accelerator(self) -> "Accelerator":
+        """Accelerate's view of the devices, made when first needed."""
+        if self._accelerator is None:
+            from .devices import make_accelerator
+
+            self._accelerator = make_accelerator(self.config.training.precision)
+        return self._accelerator
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process prints and writes."""
+        from .devices import launched_rank
+
+        return launched_rank() == 0
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{k}={v:.4f}" for k, v in self._main_scores().items())
+        state = scores or ("fine-tuned" if self._model_folder else "not trained yet")
+        return f"{type(self).__name__}(model={self.config.model.name!r}, run={str(self.run_directory.path)!r}, {state})"
+
+    def _main_scores(self) -> dict[str, float]:
+        scores = self.results.get("scores", {})
+        return {k: v for k, v in scores.items() if "/" not in k and v is not None}
+
+    def _repr_html_(self) -> str:
+        import html
+
+        cells = {"model": self.config.model.name, "run directory": self.run_directory.path} | {
+            name: f"{value:.4f}" for name, value in self._main_scores().items()
+        }
+        body = "".join(
+            f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in cells.items()
+        )
+        return f"<b>{type(self).__name__}</b><table>{body}</table>"
+
+
+def _take_keywords(raw: dict[str, Any], settings: Mapping[str, Any], in_memory: dict[str, Any]) -> list[str]:
+    """Write keyword arguments into nested settings, setting data objects aside. Returns problems."""
+    problems = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and key == "data":
+            value = {name: _set_aside(name, item, in_memory) for name, item in value.items()}
+        if isinstance(value, Mapping) and isinstance(raw.get(key), Mapping):
+            value = {**raw[key], **value}
+        problem = set_setting(raw, key, _set_aside(key, value, in_memory))
+        if problem:
+            problems.append(problem)
+    return problems
+
+
+def _set_aside(name: str, value: Any, in_memory: dict[str, Any]) -> Any:
+    """Keep a data object in memory and put a placeholder in its place; paths stay as they are."""
+    if name not in SPLITS or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (str, Path)) for item in value):
+        return [str(item) for item in value]
+    in_memory[name] = value
+    return f"memory:{name}"
+
+
+def _check_best(config: Config, metrics: Sequence[str]) -> list[str]:
+    best = config.evaluation.best or metrics[0]
+    if best == "loss":
+        return []
+    if best not in metrics:
+        return [f"evaluation.best: {best!r} is not measured; choose one of {', '.join([*metrics, 'loss'])}"]
+    foreign = best not in METRICS and not check_metric_names([best], "single_label")
+    if foreign and config.evaluation.greater_is_better is None:
+        return [f"evaluation.greater_is_better: say true or false for {best!r}, which isn't built in"]
+    return []
+
+
+def _nothing() -> Any:
+    import contextlib
+
+    return contextlib.nullcontext()

@@ -1,0 +1,197 @@
+"""What a run leaves on disk: names, the manifest, the metric log, the lock."""
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+RESULTS = "results.json"
+PACKAGES = (
+    "nlp-pipeline",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "evaluate",
+    "numpy",
+)
+
+
+class RunDirectory:
+    """One folder a run; the same command on the same folder goes on where it stopped.
+
+    Contents: `recipe.yaml` (resolved), `manifest.json`, `metrics.jsonl` (one line a logged step and a line an
+    evaluation), `results.json` (final; its presence means that the run is finished), `predictions/`, `checkpoints/`
+    and `model/`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.model = self.path / "model"
+        self.checkpoints = self.path / "checkpoints"
+        self.predictions = self.path / "predictions"
+        self.recipe = self.path / "recipe.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.manifest = self.path / "manifest.json"
+        self.results = self.path / RESULTS
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.results.exists()
+
+    def create(self) -> None:
+        """Make the folder, with a plain sentence if that can't be done."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"output.dir: {self.path} can't be made: {error.strerror}") from None
+        if not os.access(self.path, os.W_OK):
+            raise ConfigError(f"output.dir: {self.path} can't be written to; choose another with output.dir=FOLDER")
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Append one line to the metric log."""
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(finite(entry)) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The metric log; a last line cut short by a crash is left out."""
+        if not self.metrics.exists():
+            return []
+        entries = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue
+        return entries
+
+    def rewind_log(self, step: int) -> None:
+        """Drop what was logged after the checkpoint that the run goes on from."""
+        if self.metrics.exists():
+            kept = [entry for entry in self.history() if entry.get("step", 0) <= step]
+            write_text(self.metrics, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """Write JSON aside, then rename."""
+        write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second process out of this folder while one works in it."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(
+                    f"another process is working in {self.path}; wait for it, or choose another output.dir"
+                ) from None
+            yield
+
+
+def fresh_path(path: Path) -> Path:
+    """A folder beside `path` that isn't there yet: x-2, x-3, …"""
+    if not path.exists():
+        return path
+    number = 2
+    while (candidate := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return candidate
+
+
+def newest_of(path: Path) -> Path:
+    """The newest of `path`, path-2, path-3, …: the one that a rerun of the same command goes on with."""
+    newest, number = path, 2
+    while (candidate := path.with_name(f"{path.name}-{number}")).exists():
+        newest, number = candidate, number + 1
+    return newest
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write aside, fsync, rename: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """JSON Lines, written aside and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "w", encoding="utf-8") as file:
+        for entry in entries:
+            file.write(json.dumps(finite(entry), ensure_ascii=False) + "\n")
+    aside.replace(path)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN: a number that is undefined becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and git commit: what a reader needs to repeat a run."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": versions,
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, with `-dirty` when it holds changes; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def folder_hash(path: Path) -> dict[str, str]:
+    """SHA-256 of every file of a folder, by relative name."""
+    hashes = {}
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        with open(file, "rb") as stream:
+            hashes[file.relative_to(path).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

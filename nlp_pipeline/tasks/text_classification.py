@@ -1,0 +1,238 @@
+"""Text classification: one text or a pair, with one label, several labels or a number."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..config import Config
+from ..config.schema import Section
+from ..data.columns import Column
+from ..data.fields import Field
+from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels
+from ..evaluation.metrics import Kind, Outputs
+from ..recipe import Recipe
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+    import torch
+
+    from ..data.fields import Batch
+    from ..data.splits import Splits
+    from ..data.tokenization import Encoder
+
+TEXT = (
+    "sentence",
+    "sentence1",
+    "premise",
+    "content",
+    "message",
+    "review",
+    "utterance",
+    "query",
+    "question",
+    "body",
+)
+PAIR = ("sentence2", "hypothesis", "text2", "passage")
+TARGETS = {
+    "single_label": Column("label", "label", ("intent", "category", "class", "topic", "target"), is_label=True),
+    "multi_label": Column("labels", "label_list", ("label", "tags", "intents", "categories"), is_label=True),
+    "regression": Column("score", "number", ("label", "rating", "target", "value"), is_label=True),
+}
+METRICS = {
+    "single_label": ("accuracy", "f1_macro"),
+    "multi_label": ("f1_micro", "f1_macro", "accuracy"),
+    "regression": ("spearman", "pearson", "mse", "mae"),
+}
+
+
+class TextClassification(Recipe):
+    """Labels or a number for a text or a pair of texts."""
+
+    task = "text-classification"
+    auto_model = "AutoModelForSequenceClassification"
+    lora_task_type = "SEQ_CLS"
+    column_names = frozenset({"text", "text_pair", *(c.name for c in TARGETS.values())})
+    summary = "one label, several labels or a number for a text or a pair of texts"
+
+    class Options(Section):
+        """Settings of text classification."""
+
+        problem: Literal["single_label", "multi_label", "regression"] = "single_label"
+        """One label a row, any number of labels a row, or a number a row."""
+        class_weights: ClassWeights = None
+        """`balanced` weighs each class against its frequency; or a weight by label name."""
+        threshold: float = 0.5
+        """Multi-label: a label is predicted from this probability on."""
+
+    options: Options
+
+    @property
+    def kind(self) -> Kind:
+        """The problem."""
+        return self.options.problem
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """By the problem."""
+        return METRICS[self.kind]
+
+    @property
+    def target(self) -> Column:
+        """The label column."""
+        return TARGETS[self.kind]
+
+    @classmethod
+    def check_options(cls, config: Config, options: Any) -> list[str]:
+        """Settings that the problem gives no meaning."""
+        problems = []
+        if options.problem == "regression" and options.class_weights is not None:
+            problems.append("options.class_weights: regression has no classes; leave it out")
+        if options.problem != "single_label" and config.training.label_smoothing:
+            problems.append(f"training.label_smoothing: has no meaning for {options.problem}; leave it out")
+        if not 0 < options.threshold < 1:
+            problems.append(f"options.threshold: found {options.threshold}, expected a number between 0 and 1")
+        return problems
+
+    def columns(self) -> tuple[Column, ...]:
+        """Text, perhaps a second text, and the target."""
+        return Column("text", "text", TEXT), Column("text_pair", "text", PAIR, required=False), self.target
+
+    def stratify(self) -> str | None:
+        """By label, where there is one a row."""
+        return self.target.name if self.kind == "single_label" else None
+
+    def learn(self, splits: "Splits") -> list[str]:
+        """Label names and class weights from the training rows."""
+        if self.kind == "regression" or splits.train is None:
+            return []
+        rows = self._label_lists(splits.train)
+        self.labels = Labels.from_values(name for names in rows for name in names)
+        require_labels(self.labels, self.target.name, at_least=1 if self.kind == "multi_label" else 2)
+        self.weights, problems = label_weights(self.options.class_weights, self.labels, rows, self.kind)
+        for split in ("validation", "test"):
+            if (part := getattr(splits, split)) is not None:
+                problems += self.labels.check(self._label_lists(part), column(part, "row_id"), split)
+        return problems
+
+    def restore(self, model_config: Any) -> None:
+        """Label names from the model's config."""
+        self.labels = None if self.kind == "regression" else Labels.from_model_config(model_config)
+
+    def model_settings(self) -> dict[str, Any]:
+        """The head's size, the label names, and how transformers should read the logits."""
+        if self.labels is None:
+            return {"problem_type": "regression", "num_labels": 1}
+        return {"problem_type": f"{self.kind}_classification", **self.labels.model_settings()}
+
+    def fields(self) -> tuple[Field, ...]:
+        """Tokens, and a target by the problem."""
+        targets = {
+            "single_label": Field("labels", "row", target=True),
+            "multi_label": Field("labels", "set", "float32", size=len(self.labels or ()), target=True),
+            "regression": Field("labels", "row", "float32", target=True),
+        }
+        return (Field("input_ids", pad=self.pad_token_id), Field("token_type_ids"), targets[self.kind])
+
+    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
+        """Texts to token ids, targets to numbers."""
+        import pyarrow as pa
+
+        pairs = rows.column("text_pair").to_pylist() if "text_pair" in rows.column_names else None
+        columns = encoder(rows.column("text").to_pylist(), pairs).columns()
+        if self.target.name in rows.column_names:
+            values = rows.column(self.target.name).to_pylist()
+            if self.labels is None:
+                columns["labels"] = pa.array(values, pa.float32())
+            elif self.kind == "single_label":
+                columns["labels"] = pa.array(self.labels.encode(values))
+            else:
+                columns["labels"] = pa.array([self.labels.encode(names) for names in values], pa.list_(pa.int64()))
+        return columns
+
+    def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
+        """Cross entropy, binary cross entropy or squared error, summed."""
+        from ..modeling.losses import binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum
+
+        labels = targets["labels"]
+        if self.kind == "regression":
+            return squared_error_sum(outputs.logits.squeeze(-1), labels)
+        weights = self.weights_on(labels)
+        if self.kind == "multi_label":
+            return binary_cross_entropy_sum(outputs.logits, labels, weights)
+        return cross_entropy_sum(outputs.logits, labels, weights, self.config.training.label_smoothing)
+
+    def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
+        """Rows, or the sum of their class weights."""
+        from ..modeling.losses import target_weights
+
+        labels = targets["labels"]
+        if self.kind != "single_label" or self.weights is None:
+            return float(len(labels))
+        return float(target_weights(labels, self.weights_on(labels)).sum())
+
+    def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
+        """float32[labels] logits a row."""
+        return list(outputs.logits.float().cpu().numpy())
+
+    def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+        """A label with its probability, the labels above the threshold, or a number."""
+        records = []
+        names = self.labels.names if self.labels else ()
+        for row_id, scores in zip(column(rows, "row_id"), self._scores(values), strict=True):
+            record: dict[str, Any] = {"row_id": row_id}
+            if self.kind == "regression":
+                record["prediction"] = float(scores[0])
+            elif self.kind == "single_label":
+                best = int(scores.argmax())
+                record |= {"prediction": names[best], "score": float(scores[best])}
+            else:
+                chosen = np.flatnonzero(scores >= self.options.threshold)
+                record |= {
+                    "prediction": [names[i] for i in chosen],
+                    "scores": {names[i]: float(scores[i]) for i in chosen},
+                }
+            records.append(record)
+        return records
+
+    def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
+        """Ids, 0/1 rows or numbers."""
+        return self._outputs(self._scores(values), rows)
+
+    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
+        """The most frequent label, or the mean."""
+        if self.labels is None:
+            mean = float(np.mean(column(train, self.target.name)))
+            return "mean of the training rows", self._outputs(np.full((len(rows), 1), mean), rows)
+        shares = self.labels.counts(self._label_lists(train)) / len(train)
+        if self.kind == "multi_label":  # at least the most frequent label, so that F1 is not 0 by silence
+            shares = np.where(shares == shares.max(), np.maximum(shares, self.options.threshold), shares)
+        return "most frequent label", self._outputs(np.tile(shares, (len(rows), 1)), rows)
+
+    def _outputs(self, scores: np.ndarray, rows: "datasets.Dataset") -> Outputs:
+        if self.labels is None:
+            references = np.asarray(column(rows, self.target.name), np.float64)
+            return Outputs("regression", scores[:, 0].astype(np.float64), references)
+        names = self.labels.names
+        if self.kind == "single_label":
+            references = self.labels.encode(column(rows, self.target.name))
+            return Outputs("single_label", scores.argmax(-1), references, scores, names)
+        references = np.zeros(scores.shape, bool)
+        for i, row in enumerate(self._label_lists(rows)):
+            references[i, self.labels.encode(row)] = True
+        return Outputs("multi_label", scores >= self.options.threshold, references, scores, names)
+
+    def _scores(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities [rows, labels], or the number itself [rows, 1]."""
+        logits = np.stack(values) if len(values) else np.zeros((0, len(self.labels or (0,))), np.float32)
+        if self.kind == "regression":
+            return logits
+        if self.kind == "multi_label":
+            return 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
+        exponents = np.exp(logits - logits.max(-1, keepdims=True))
+        return exponents / exponents.sum(-1, keepdims=True)
+
+    def _label_lists(self, rows: "datasets.Dataset") -> list[list[str]]:
+        values = column(rows, self.target.name)
+        return values if self.kind == "multi_label" else [[value] for value in values]

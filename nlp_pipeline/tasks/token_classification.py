@@ -1,0 +1,242 @@
+"""Token classification: a tag for every word, as in named entity recognition (IOB2) or part-of-speech tagging."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..config.schema import Section
+from ..data.columns import Column
+from ..data.fields import IGNORED, Field
+from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels, shown
+from ..data.tags import entities, inside_tag, repair, tag_problems
+from ..evaluation.metrics import Kind, Outputs
+from ..recipe import Recipe
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+    import torch
+
+    from ..data.fields import Batch
+    from ..data.splits import Splits
+    from ..data.tokenization import Encoder
+
+OUTSIDE = "O"
+
+
+class TokenClassification(Recipe):
+    """A tag for every word."""
+
+    task = "token-classification"
+    auto_model = "AutoModelForTokenClassification"
+    lora_task_type = "TOKEN_CLS"
+    column_names = frozenset({"tokens", "tags"})
+    summary = "a tag for every word: entities (IOB2), parts of speech"
+
+    class Options(Section):
+        """Settings of token classification."""
+
+        scheme: Literal["iob2", "plain"] = "iob2"
+        """`iob2`: entities as B-, I- and O, scored whole; `plain`: tags on their own, such as parts of speech."""
+        tag_names: list[str] | None = None
+        """Names of the tags where the data holds class ids, in the order of the ids."""
+        label_all_subwords: bool = False
+        """Train on every sub-word of a word, not only on its first."""
+        class_weights: ClassWeights = None
+        """`balanced` weighs each tag against its frequency; or a weight by tag name."""
+
+    options: Options
+
+    @property
+    def kind(self) -> Kind:
+        """Whole entities, or each word's tag by itself."""
+        return "tags" if self.options.scheme == "iob2" else "single_label"
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """Entity scores, or the accuracy of words."""
+        return ("seqeval",) if self.kind == "tags" else ("accuracy", "f1_macro")
+
+    def columns(self) -> tuple[Column, ...]:
+        """Words and their tags."""
+        tags = ("ner_tags", "pos_tags", "labels", "ner", "tag")
+        return Column("tokens", "tokens", ("words",)), Column("tags", "tags", tags, is_label=True)
+
+    def learn(self, splits: "Splits") -> list[str]:
+        """Tag names from the training rows; reports what the tags of every split get wrong."""
+        problems, tags_of = [], {}
+        for split in ("train", "validation", "test"):
+            if (rows := getattr(splits, split)) is not None:
+                raw, row_ids = column(rows, "tags"), column(rows, "row_id")
+                if (bad := self._unnamed(raw, row_ids, split)) is not None:
+                    problems.append(bad)
+                    continue
+                named = [self._named(tags) for tags in raw]
+                if self.kind == "tags":
+                    found, note = tag_problems(named, row_ids, split)
+                    problems += found
+                    splits.notes.extend([note] if note else [])
+                tags_of[split] = [self._clean(tags) for tags in raw]
+        if problems or "train" not in tags_of:
+            return problems
+        names = {tag for tags in tags_of["train"] for tag in tags}
+        if self.options.label_all_subwords and self.kind == "tags":
+            names |= {inside_tag(tag) for tag in names}
+        self.labels = Labels.from_values(names, first=OUTSIDE)
+        require_labels(self.labels, "tags")
+        self.weights, problems = label_weights(self.options.class_weights, self.labels, tags_of["train"], self.kind)
+        if self.kind == "single_label":  # an entity tag never seen in training counts as missed; a plain one is a slip
+            for split in tags_of.keys() - {"train"}:
+                problems += self.labels.check(tags_of[split], column(getattr(splits, split), "row_id"), split)
+        return problems
+
+    def restore(self, model_config: Any) -> None:
+        """Tag names from the model's config."""
+        self.labels = Labels.from_model_config(model_config)
+
+    def model_settings(self) -> dict[str, Any]:
+        """The head's size and the tag names."""
+        return self._known.model_settings()
+
+    def fields(self) -> tuple[Field, ...]:
+        """Tokens, the word of each, and its tag's id."""
+        return (
+            Field("input_ids", pad=self.pad_token_id),
+            Field("word_ids", pad=-1, target=True),
+            Field("labels", pad=IGNORED, target=True),
+        )
+
+    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
+        """Words to token ids; each word's tag to its first sub-word, or to all of them."""
+        encoded = encoder(rows.column("tokens").to_pylist(), words=True)
+        assert encoded.word_ids is not None
+        columns = encoded.columns() | {"word_ids": encoded.ragged(encoded.word_ids)}
+        if "tags" not in rows.column_names:
+            return columns
+        tags = [self._clean(row) for row in rows.column("tags").to_pylist()]
+        outside = self._known.ids.get(OUTSIDE, IGNORED)  # a tag unknown to the model trains as no entity
+        ids = np.array([self._known.ids.get(tag, outside) for row in tags for tag in row], np.int64)
+        starts = np.cumsum([0, *map(len, tags[:-1])])  # where each row's words begin
+        lengths = np.diff(encoded.offsets)
+        words = encoded.word_ids
+        first = first_of_word(words, encoded.offsets)
+        position = np.repeat(starts, lengths) + words
+        labels = np.full(len(words), IGNORED, np.int64)
+        labels[first] = ids[position[first]]
+        if self.options.label_all_subwords:
+            rest = (words >= 0) & ~first
+            inside = np.array([self._known.ids.get(inside_tag(name), i) for i, name in enumerate(self._known.names)])
+            labels[rest] = inside[ids[position[rest]]]
+        return columns | {"labels": encoded.ragged(labels)}
+
+    def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
+        """Cross entropy over labelled sub-words, summed."""
+        from ..modeling.losses import cross_entropy_sum
+
+        labels = targets["labels"]
+        smoothing = self.config.training.label_smoothing
+        return cross_entropy_sum(outputs.logits, labels, self.weights_on(labels), smoothing)
+
+    def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
+        """Labelled sub-words, or the sum of their tags' weights."""
+        from ..modeling.losses import target_weights
+
+        labels = targets["labels"]
+        return float(target_weights(labels, self.weights_on(labels)).sum())
+
+    def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
+        """int64[words] a row: the tag id at each word's first sub-word, -1 for a word without one."""
+        best = outputs.logits.argmax(-1).cpu().numpy()
+        values = []
+        for words, ids in zip(batch.targets["word_ids"].cpu().numpy(), best, strict=True):
+            first = first_of_word(words, np.array([0, len(words)]))
+            row = np.full(int(words.max(initial=-1)) + 1, -1, np.int64)
+            row[words[first]] = ids[first]
+            values.append(row)
+        return values
+
+    def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+        """A tag for every word, and the entities that they spell."""
+        tokens = column(rows, "tokens")
+        records = []
+        for row_id, words, tags in zip(column(rows, "row_id"), tokens, self._tags(values, tokens), strict=True):
+            record: dict[str, Any] = {"row_id": row_id, "prediction": tags}
+            if self.kind == "tags":
+                record["entities"] = [
+                    {"type": kind, "text": " ".join(words[start:end]), "start": start, "end": end}
+                    for kind, start, end in entities(tags)
+                ]
+            records.append(record)
+        return records
+
+    def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
+        """Tag sequences, or each word's tag id."""
+        return self._outputs(self._tags(values, column(rows, "tokens")), rows)
+
+    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
+        """Each word's most frequent tag in the training rows; unknown words get the most frequent tag of all."""
+        seen: dict[str, Counter[str]] = {}
+        for words, tags in zip(column(train, "tokens"), column(train, "tags"), strict=True):
+            for word, tag in zip(words, self._clean(tags), strict=True):
+                seen.setdefault(word, Counter())[tag] += 1
+        usual = Counter(tag for counts in seen.values() for tag in counts.elements()).most_common(1)[0][0]
+        table = {word: counts.most_common(1)[0][0] for word, counts in seen.items()}
+        guesses = [[table.get(word, usual) for word in words] for words in column(rows, "tokens")]
+        return "each word's most frequent tag", self._outputs(guesses, rows)
+
+    def _outputs(self, predicted: list[list[str]], rows: "datasets.Dataset") -> Outputs:
+        references = [self._clean(tags) for tags in column(rows, "tags")]
+        if self.kind == "tags":
+            return Outputs("tags", predicted, references)
+        flat = [self._known.encode([tag for tags in rows for tag in tags]) for rows in (predicted, references)]
+        return Outputs("single_label", flat[0], flat[1], None, self._known.names)
+
+    def _tags(self, values: Sequence[np.ndarray], tokens: Sequence[Sequence[str]]) -> list[list[str]]:
+        """A tag for each word; words beyond the maximum length get the tag that says nothing."""
+        names = self._known.names
+        usual = OUTSIDE if OUTSIDE in self._known.ids else names[0]
+        result = []
+        for row, words in zip(values, tokens, strict=True):
+            tags = [names[i] if i >= 0 else usual for i in row]
+            result.append(tags + [usual] * (len(words) - len(tags)))
+        return result
+
+    def _clean(self, tags: Sequence[str]) -> list[str]:
+        named = self._named(tags)
+        return repair(named) if self.kind == "tags" else named
+
+    def _named(self, tags: Sequence[str]) -> list[str]:
+        names = self.options.tag_names
+        return [names[int(tag)] if tag.isdigit() else tag for tag in tags] if names else list(tags)
+
+    def _unnamed(self, rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: str) -> str | None:
+        """Class ids without names are a problem in IOB2, ids beyond the names always."""
+        known = len(self.options.tag_names or ())
+        if not known and self.kind != "tags":
+            return None
+        bad = [i for i, tags in zip(row_ids, rows, strict=True) if any(t.isdigit() and int(t) >= known for t in tags)]
+        if not bad:
+            return None
+        have = f"only {known} names" if known else "no names"
+        return f"{split}: the tags of rows {shown(bad)} hold class ids with {have}; give options.tag_names=[O,B-…,I-…]"
+
+    @property
+    def _known(self) -> Labels:
+        assert self.labels is not None, "labels are learned in load()"
+        return self.labels
+
+
+def first_of_word(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """bool[tokens], true on the first sub-word of each word.
+
+    Args:
+        words: int[tokens], the word of each token, -1 for special tokens.
+        offsets: int[rows + 1], where each row begins.
+    """
+    before = np.empty_like(words)
+    before[1:] = words[:-1]
+    before[offsets[:-1][offsets[:-1] < len(words)]] = -1
+    first: np.ndarray = (words >= 0) & (words != before)
+    return first

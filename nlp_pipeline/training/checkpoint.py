@@ -1,0 +1,191 @@
+"""Checkpoints: written aside, verified by SHA-256, safetensors and JSON only.
+
+A checkpoint holds what trained (under LoRA only the adapter and the head), the optimizer's state by parameter name,
+and the position in the data. There is no random state: dropout is drawn from (seed, step, process).
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, ConfigError
+from ..run_directory import folder_hash, write_text
+
+MANIFEST = "manifest.json"
+
+
+@dataclass
+class TrainState:
+    """Where training stands.
+
+    `step` counts optimizer steps done; `best_step` is the evaluation that `best_score` was read at; `stale` counts
+    evaluations since then; `examples` counts rows seen.
+    """
+
+    step: int = 0
+    examples: int = 0
+    best_score: float | None = None
+    best_step: int | None = None
+    stale: int = 0
+    seconds: float = 0.0
+    scaler: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> Path:
+    """Write `folder/step-N`. A checkpoint under its final name is whole.
+
+    Args:
+        folder: the run's checkpoint folder.
+        model: the bare model, outside any wrapper.
+        identity: the settings that must not change between this run and one that goes on from here.
+    """
+    from safetensors.torch import save_file
+
+    final = folder / name_of(state.step)
+    aside = folder / f".writing-{name_of(state.step)}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file(trained_tensors(model), aside / "model.safetensors")
+    save_file(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
+    (aside / "state.json").write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=1))
+    for file in aside.iterdir():
+        _sync(file)
+    write_text(aside / MANIFEST, json.dumps({"sha256": folder_hash(aside)}, indent=1))
+    shutil.rmtree(final, ignore_errors=True)
+    aside.rename(final)
+    _sync(folder)
+    return final
+
+
+def load_checkpoint(path: Path, model: Any, optimizer: Any | None) -> TrainState:
+    """Put a checkpoint's weights and optimizer state in place. It must have been verified."""
+    load_weights(path, model)
+    if optimizer is not None:
+        _load_optimizer(path / "optimizer.safetensors", optimizer)
+    return TrainState(**_read_state(path)["state"])
+
+
+def load_weights(path: Path, model: Any) -> None:
+    """Copy a checkpoint's weights into a model of the same shape."""
+    import torch
+    from safetensors.torch import load_file
+
+    saved = load_file(path / "model.safetensors")
+    current = trained_tensors(model)
+    if saved.keys() != current.keys():
+        raise CheckpointError(f"{path} holds other parameters than the model trains; start anew with --fresh")
+    with torch.no_grad():
+        for name, tensor in current.items():
+            tensor.copy_(saved[name])
+
+
+def find_checkpoint(folder: Path, identity: Mapping[str, Any]) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint, and notes on any that were passed over.
+
+    Raises:
+        ConfigError: the checkpoint belongs to other settings; the differences are listed.
+    """
+    notes = []
+    for path in reversed(list_checkpoints(folder)):
+        problem = verify(path)
+        if problem is not None:
+            notes.append(f"{path.name} is damaged ({problem}); trying the one before")
+            continue
+        changed = _differences(_read_state(path)["identity"], identity)
+        if changed:
+            fix = "go back to the old settings, or start anew beside the old run with --fresh"
+            raise ConfigError([f"{line}; {fix}" for line in changed])
+        return path, notes
+    return None, notes
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints by step, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if p.is_dir()) if folder.is_dir() else []
+
+
+def verify(path: Path) -> str | None:
+    """None when every file has its recorded SHA-256; else what is wrong."""
+    try:
+        expected = json.loads((path / MANIFEST).read_text())["sha256"]
+        found = folder_hash(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its manifest is missing or unreadable"
+    found.pop(MANIFEST, None)
+    bad = [name for name in expected if found.get(name) != expected[name]]
+    return f"{', '.join(bad)} changed since it was written" if bad or not expected else None
+
+
+def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints and the best one."""
+    protected = {name_of(best_step)} if best_step is not None else set()
+    for path in list_checkpoints(folder)[:-keep]:
+        if path.name not in protected:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def name_of(step: int) -> str:
+    """A name that sorts by step."""
+    return f"step-{step:09d}"
+
+
+def trained_tensors(model: Any) -> dict[str, Any]:
+    """Trainable parameters by name, each shared one once, and buffers that training changes."""
+    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    state = model.state_dict().keys()
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    buffers = {name: b for name, b in model.named_buffers() if name in state and name not in parameters}
+    return tensors | buffers
+
+
+def _optimizer_tensors(optimizer: Any) -> dict[str, Any]:
+    return {
+        f"{name}:{entry}": value.reshape(1) if value.dim() == 0 else value
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        for entry, value in optimizer.state[parameter].items()
+    }
+
+
+def _load_optimizer(file: Path, optimizer: Any) -> None:
+    from safetensors.torch import load_file
+
+    saved = load_file(file)
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            entries = {key.rpartition(":")[2]: value for key, value in saved.items() if key.rpartition(":")[0] == name}
+            if entries:
+                optimizer.state[parameter] = {
+                    entry: value.reshape(()) if entry == "step" else value.to(parameter.device)
+                    for entry, value in entries.items()
+                }
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((path / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path / 'state.json'} can't be read: {error}") from None
+    return content
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    now = json.loads(json.dumps(now))
+    keys = [*now, *(key for key in before if key not in now)]
+    return [
+        f"{key}: this run directory was trained with {before.get(key)!r}, now it is {now.get(key)!r}"
+        for key in keys
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,146 @@
+"""What every task must fulfil: a task's test class inherits RecipeContract and states its rows and settings."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from nlp_pipeline import DataError, Recipe
+from nlp_pipeline.training.loop import Stepper
+
+STEPS = 6
+SETTINGS = {
+    "training": {"max_steps": STEPS, "learning_rate": 3e-3, "precision": "fp32", "log_every": 1},
+    "batch": {"size": 8},
+    "evaluation": {"every": 3},
+}
+
+
+class Interrupted(Exception):
+    """Stands for a kill in the middle of training."""
+
+
+class RecipeContract:
+    """Set `recipe`, `rows` (at least 12) and perhaps `settings`; inherit the rest."""
+
+    recipe: ClassVar[type[Recipe]]
+    rows: ClassVar[list[dict[str, Any]]]
+    settings: ClassVar[dict[str, Any]] = {}
+    plain: ClassVar[list[Any]]
+    """Inputs for `predict` without column names."""
+
+    def make(self, tiny_bert: str, folder: Any, **changes: Any) -> Recipe:
+        merged = {name: {**SETTINGS.get(name, {}), **changes.get(name, {})} for name in {*SETTINGS, *changes}}
+        model = {"name": tiny_bert, "settings": {"hidden_dropout_prob": 0.1}}
+        return self.recipe(
+            train=self.rows,
+            validation=self.rows,
+            test=self.rows,
+            output={"dir": str(folder)},
+            **{"model": model, **self.settings, **merged},
+        )
+
+    def weights(self, recipe: Recipe) -> dict[str, np.ndarray]:
+        from safetensors.numpy import load_file
+
+        return load_file(recipe.run_directory.model / "model.safetensors")
+
+    def test_run_leaves_everything_and_predicts_the_same_after_reload(self, tiny_bert, tmp_path):
+        recipe = self.make(tiny_bert, tmp_path / "run")
+        results = recipe.run(progress=False)
+        run = recipe.run_directory
+        for path in (run.recipe, run.manifest, run.metrics, run.results, run.model / "README.md"):
+            assert path.exists(), path
+        assert (run.predictions / "test.jsonl").read_text().count("\n") == len(self.rows)
+        assert results["rows"] == len(self.rows)
+        again = Recipe.from_pretrained(run.path)
+        assert type(again) is self.recipe
+        assert again.predict(self.plain) == recipe.predict(self.plain)
+        assert Recipe.from_pretrained(run.model).predict(self.plain) == recipe.predict(self.plain)
+
+    def test_training_lowers_the_loss(self, tiny_bert, tmp_path):
+        recipe = self.make(tiny_bert, tmp_path / "run")
+        recipe.run(progress=False)
+        losses = [entry["validation"]["loss"] for entry in recipe.run_directory.history() if "validation" in entry]
+        logged = [entry["loss"] for entry in recipe.run_directory.history() if "loss" in entry]
+        assert len(losses) == 2
+        assert losses[-1] < losses[0] or losses[-1] < logged[0]
+
+    def test_preprocess_is_pure_and_deterministic(self, tiny_bert, tmp_path):
+        recipe = self.make(tiny_bert, tmp_path / "run")
+        recipe.tokenize()
+        table = recipe.splits.train.with_format("arrow")[:]
+        before = table.to_pylist()
+        first = {k: v.to_pylist() for k, v in recipe.preprocess(table, recipe.encoder).items()}
+        second = {k: v.to_pylist() for k, v in recipe.preprocess(table, recipe.encoder).items()}
+        halves = [recipe.preprocess(part, recipe.encoder) for part in (table.slice(0, 5), table.slice(5))]
+        assert first == second
+        assert table.to_pylist() == before
+        for name, values in first.items():
+            assert [v for half in halves for v in half[name].to_pylist()] == values
+
+    def test_missing_columns_are_named_with_the_ones_there_are(self, tiny_bert, tmp_path):
+        recipe = self.make(tiny_bert, tmp_path / "run")
+        recipe._in_memory["train"] = [{"foo": 1, "bar": "x"}] * 12
+        with pytest.raises(DataError) as error:
+            recipe.load()
+        for column in recipe.columns():
+            assert not column.required or column.name in str(error.value)
+        assert "foo" in str(error.value)
+        assert "bar" in str(error.value)
+
+    @pytest.mark.parametrize("micro", [1, 3])
+    def test_any_split_into_micro_batches_trains_alike(self, tiny_bert, tmp_path, micro):
+        still = {"name": tiny_bert, "settings": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
+        whole = self.make(tiny_bert, tmp_path / "whole", model=still)
+        parts = self.make(tiny_bert, tmp_path / "parts", model=still, batch={"micro": micro})
+        whole.tokenize()
+        parts.tokenize()
+        gradients = [self.first_gradient(recipe) for recipe in (whole, parts)]
+        for name, gradient in gradients[0].items():
+            scale = max(1e-6, float(np.abs(gradient).max()))
+            assert np.abs(gradient - gradients[1][name]).max() / scale < 1e-4, name
+
+    def first_gradient(self, recipe: Recipe) -> dict[str, np.ndarray]:
+        """The first step's gradient, unclipped."""
+        import torch
+        from transformers import set_seed
+
+        from nlp_pipeline.modeling.loading import load_model
+
+        set_seed(1)
+        model = load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).train()
+        kept: dict[str, np.ndarray] = {}
+
+        class Keep(torch.optim.SGD):
+            def step(self, closure=None):
+                kept.update({n: p.grad.numpy().copy() for n, p in model.named_parameters() if p.grad is not None})
+
+        optimizer = Keep(model.parameters(), lr=0.0)
+        config = recipe.config.model_copy(
+            update={"training": recipe.config.training.model_copy(update={"max_grad_norm": None})}
+        )
+        Stepper(recipe, model, optimizer, recipe.accelerator, recipe.tables["train"], config).step(np.arange(8), 0)
+        return kept
+
+    def test_resume_equals_uninterrupted(self, tiny_bert, tmp_path, monkeypatch):
+        through = self.make(tiny_bert, tmp_path / "through", checkpoint={"every": 1, "keep": 2})
+        through.run(progress=False)
+        step = Stepper.step
+
+        def stopping(self, rows, number):
+            if number == 4:
+                raise Interrupted
+            return step(self, rows, number)
+
+        monkeypatch.setattr(Stepper, "step", stopping)
+        with pytest.raises(Interrupted):
+            self.make(tiny_bert, tmp_path / "cut", checkpoint={"every": 1, "keep": 2}).run(progress=False)
+        monkeypatch.undo()
+        cut = self.make(tiny_bert, tmp_path / "cut", checkpoint={"every": 1, "keep": 2})
+        cut.run(progress=False)
+        ours, theirs = self.weights(cut), self.weights(through)
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+        steps = [entry["step"] for entry in cut.run_directory.history() if "loss" in entry]
+        assert steps == list(range(1, STEPS + 1))

@@ -1,0 +1,66 @@
+"""Sampling, sharing and splitting: every row exactly once, whatever the numbers."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_pipeline.data.batching import Sampler, micro_batches, share, sorted_batches
+
+lengths = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(np.array)
+
+
+@given(lengths, st.integers(1, 40), st.integers(0, 9), st.sampled_from(["random", "length_grouped"]))
+def test_an_epoch_holds_each_row_once_in_whole_batches(lengths, size, seed, sampling):
+    sampler = Sampler(lengths, size, seed, sampling)
+    batches = sampler.epoch(3)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert len(batches) == sampler.steps_per_epoch
+    assert all(len(batch) == size for batch in batches[:-1])
+
+
+@given(lengths, st.integers(1, 40), st.integers(0, 500))
+def test_seeking_gives_the_uninterrupted_order(lengths, size, step):
+    sampler = Sampler(lengths, size, 1)
+    walked = sampler.batches_from(0)
+    for _ in range(step):
+        next(walked)
+    (number, batch), (sought_number, sought) = next(walked), next(sampler.batches_from(step))
+    assert number == sought_number == step
+    assert batch.tolist() == sought.tolist()
+
+
+def test_epochs_and_seeds_differ():
+    lengths = np.arange(1, 101)
+    orders = {tuple(np.concatenate(Sampler(lengths, 8, seed).epoch(epoch))) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(orders) == 4
+
+
+@given(st.lists(st.integers(0, 999), max_size=60).map(np.array), st.integers(1, 7))
+def test_shares_are_even_and_complete(rows, processes):
+    shares = [share(rows, rank, processes) for rank in range(processes)]
+    assert sorted(np.concatenate(shares).tolist()) == sorted(rows.tolist())
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(lengths, st.one_of(st.none(), st.integers(1, 50)), st.integers(1, 500))
+def test_micro_batches_keep_order_and_bounds(lengths, micro, tokens):
+    rows = np.arange(len(lengths))
+    parts = micro_batches(rows, lengths, micro, tokens)
+    assert np.concatenate(parts).tolist() == rows.tolist()
+    for part in parts:
+        if micro is not None:
+            assert len(part) <= micro
+        else:
+            assert len(part) == 1 or len(part) * lengths[part].max() <= tokens
+
+
+def test_an_empty_share_still_gives_one_part():
+    assert [len(p) for p in micro_batches(np.array([], int), np.array([3]), None, 10)] == [0]
+
+
+@given(lengths, st.integers(1, 40), st.integers(1, 4))
+def test_evaluation_scores_each_row_once(lengths, size, processes):
+    batches = sorted_batches(lengths, size, processes)
+    rows = [row for mine in batches for batch in mine for row in batch.tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert len(batches) == processes
