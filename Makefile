@@ -40,12 +40,12 @@ format: .venv/.ready-dev ## Mend what ruff can mend, and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/bin/python ## List the benchmark programs and the question each answers
+bench: .venv/.ready-python ## List the benchmark programs and the question each answers
 	@find benchmarks -name '*.py' ! -name '__*' | sort | $(BIN)/python -c 'import ast, sys; \
 	docs = {p: ast.get_docstring(ast.parse(open(p, encoding="utf-8").read())) for p in sys.stdin.read().split()}; \
 	[print(p, (doc or "(no docstring)").splitlines()[0], sep="\n    ") for p, doc in docs.items()]'
 
-constraints: .venv/bin/python ## Write constraints.txt anew from the newest versions that fit pyproject.toml
+constraints: .venv/.ready-python ## Write constraints.txt anew from the newest versions that fit pyproject.toml
 	@echo "Resolving and installing the newest versions into a fresh environment (a minute or more)"
 	@rm -rf build/constraints
 	@$(BIN)/python -m venv build/constraints
@@ -63,18 +63,19 @@ clean: ## Remove caches and build outputs (keeps .venv and runs/)
 
 # An environment is ready when its stamp is there: the stamp comes last, so an interrupted set-up starts again.
 
-.venv/bin/python:
+.venv/.ready-python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PYTHON=$(PYTHON) is missing or older than 3.11" >&2; exit 1; }
 	@echo "Creating .venv with $$("$(PYTHON)" --version)"
-	@"$(PYTHON)" -m venv .venv || { rm -rf .venv; exit 1; }
+	@"$(PYTHON)" -m venv .venv
+	@touch $@
 
-.venv/.ready-demo: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.ready-demo: pyproject.toml constraints.txt | .venv/.ready-python
 	@echo "Installing packages (about a minute; 1.5 GB on disk, several GB with a PyTorch for CUDA)"
 	@$(PIP) install -q $(PIP_ARGS) -c constraints.txt -e ".[demo]"
 	@touch $@
 
-.venv/.ready-dev: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.ready-dev: pyproject.toml constraints.txt | .venv/.ready-python
 	@echo "Installing packages and development tools (about a minute; 2 GB on disk, more with a PyTorch for CUDA)"
 	@$(PIP) install -q $(PIP_ARGS) -c constraints.txt -e ".[demo,dev]"
 	@touch .venv/.ready-demo $@

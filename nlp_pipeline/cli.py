@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .devices import launched_rank, leave_processes
 from .errors import NlpPipelineError
 
 app = typer.Typer(
@@ -174,8 +175,6 @@ def hint() -> None:
 
 def show_error(error: NlpPipelineError) -> None:
     """The message, from one process only, without a traceback."""
-    from .devices import launched_rank
-
     if launched_rank() == 0:
         print(f"error: {error}", file=sys.stderr)
 
@@ -187,6 +186,8 @@ def main(arguments: list[str] | None = None) -> None:
     except NlpPipelineError as error:
         show_error(error)
         raise SystemExit(error.exit_code) from None
+    finally:
+        leave_processes()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Which devices and which arithmetic: `accelerate launch` decides; without it, what the machine has."""
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ def make_accelerator(precision: str = "auto") -> "Accelerator":
     # Accelerate keeps one state for the whole program; a notebook may run one recipe in bf16 and the next in fp32.
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed)
+
+
+def leave_processes() -> None:
+    """Leave the group of processes, if there is one: a process that just exits can abort the others."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def has_bf16() -> bool:

@@ -47,7 +47,8 @@ class Reporter:
         else:
             plain = _PlainBar(label, total, unit, start)
             yield plain
-            plain.line(last=True)
+            if plain.done > start:
+                plain.line(last=True)
 
 
 class _RichBar(Bar):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Config, build_config
 from .errors import ModelError
+from .modeling.loading import quiet_transformers
 from .run_directory import write_text
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def save_model(recipe: "Recipe", model: Any, tokenizer: Any, max_length: int, fo
     tokenizer.model_max_length = max_length  # so that a pipeline truncates where training did
     for key, value in recipe.model_settings().items():
         setattr(model.config, key, value)
-    model.save_pretrained(aside)
+    with quiet_transformers():
+        model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     content = {"config": recipe.config.model_dump(mode="json"), "max_length": max_length}
     write_text(aside / RECIPE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -37,6 +37,7 @@ WORDS = (
 WORD_ENDS = "ing ed er ly s es tion ment able".split()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup`, tests that start several processes run one after another."""
     for item in items:

@@ -36,7 +36,7 @@ class DataConfig(Section):
 
     train: Sources | None = None
     """Training rows: a file, a glob, a list of them, a `save_to_disk` folder, `hub:user/name`, a SQLAlchemy URL
-    (with `query`), or `sample:messages`."""
+    (with `query`), or `sample:messages`. One split of a Hub data set: `hub:user/name#split`."""
     validation: Sources | None = None
     """Validation rows; used to choose the best checkpoint and to stop early."""
     test: Sources | None = None
@@ -54,7 +54,8 @@ class DataConfig(Section):
     hub_revision: str | None = None
     """Revision of a Hub data set."""
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
-    """The task's column names mapped to the file's, e.g. `{text: body, label: intent}`."""
+    """The task's column names mapped to the file's, e.g. `{text: body, label: intent}`. A list of columns for a text
+    joins them with a line break; for several labels a row it names columns of 0 and 1."""
     id_column: str | None = None
     """Column whose value names a row in predictions and messages; by default `id` if there is one, else row numbers."""
     validation_fraction: float = Field(0.0, ge=0, lt=1)

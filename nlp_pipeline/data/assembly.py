@@ -13,7 +13,7 @@ from .arrow_tables import Rows
 from .columns import Column, Resolved, find_column, resolve_columns
 from .list_values import as_label_list, as_tokens, indicator_labels, length_mismatch
 from .locations import Source
-from .problems import Problems, counted, listed, quoted
+from .problems import SHOWN, Problems, counted, listed, quoted
 from .raw_columns import Cells, RawColumn, mask, row_names
 from .readers import Reader
 from .values import as_label, as_number, as_text, joined_text
@@ -122,7 +122,7 @@ class Assembler:
         """Leaves rows without a value out if the recipe says so; else they are a problem."""
         where = np.flatnonzero(cell.missing)
         name = " and ".join(quoted(given) for given in piece.resolved.found[column.name])
-        found = listed(row_names(piece.rows, where[:10]), len(where))
+        found = listed(row_names(piece.rows, where[:SHOWN]), len(where))
         rows = counted(len(where), "row")
         if self.data.missing_labels == "drop":
             piece.keep &= ~cell.missing
@@ -140,30 +140,16 @@ class Assembler:
         """The id column's values, else row numbers over all the sources of a split."""
         wanted = self.data.id_column
         numbers = pa.chunked_array([pc.cast(pa.array(np.arange(1, sum(map(len, pieces)) + 1)), pa.string())])
-        used = {name for piece in pieces for given in piece.resolved.found.values() for name in given}
-        if wanted is None and "id" in used:
+        if wanted is None and not all(piece.has_id for piece in pieces):
             return numbers
-        columns = [find_column(wanted or "id", piece.rows.table.column_names) for piece in pieces]
         faults = Problems()
-        for piece, column in zip(pieces, columns, strict=True):
-            if column is None:
-                there = listed(quoted(name) for name in piece.rows.table.column_names)
-                faults.add(
-                    piece.origin,
-                    f"data.id_column names {quoted(wanted)}, which is not there. Columns there: {there}",
-                )
-        if not faults:
-            ids = _ids(pieces, [column for column in columns if column is not None], faults)
-        if not faults:
-            return ids
-        if wanted is not None:
-            for message in faults.messages():
-                self.problems.add("", message)
-            return None
-        if all(column is not None for column in columns):
+        ids = _ids(pieces, wanted or "id", faults)
+        if ids is None and wanted is None:
             # An `id` that nobody asked for may well name something else than rows.
             self.notes.append(f'{split}: the column "id" does not name rows one by one; row numbers are used')
-        return numbers
+            return numbers
+        self.problems.add("", *faults.messages())
+        return ids
 
 
 @dataclass
@@ -179,40 +165,56 @@ class _Piece:
     def __len__(self) -> int:
         return int(self.rows.table.num_rows)
 
+    @property
+    def has_id(self) -> bool:
+        """Whether there is a column `id` that the task doesn't use otherwise."""
+        used = {name for given in self.resolved.found.values() for name in given}
+        column = find_column("id", self.rows.table.column_names)
+        return column is not None and column not in used
+
 
 def _describe(resolved: Resolved) -> str:
     return listed(" + ".join(quoted(name) for name in given) for given in resolved.found.values())
 
 
-def _ids(pieces: "list[_Piece]", columns: list[str], faults: Problems) -> pa.ChunkedArray:
-    """The id column as text, and its faults: missing, repeated or no names at all."""
+def _ids(pieces: "list[_Piece]", wanted: str, faults: Problems) -> pa.ChunkedArray | None:
+    """The id column as text; None if it is absent, or doesn't name every row differently."""
     chunks = []
-    for piece, column in zip(pieces, columns, strict=True):
-        cells = as_label(RawColumn(piece.rows, column))
+    for piece in pieces:
+        column = find_column(wanted, piece.rows.table.column_names)
+        if column is None:
+            there = listed(quoted(name) for name in piece.rows.table.column_names)
+            missing = f"data.id_column names {quoted(wanted)}, which is not there"
+            faults.add(piece.origin, f"{missing}. Columns there: {there}")
+            continue
+        raw = RawColumn(piece.rows, column)
+        raw.typed = True  # an id "1.0" stays as it is
+        cells = as_label(raw)
         faults.add(piece.origin, *cells.problems)
         where = np.flatnonzero(cells.missing)
         if len(where):
-            found = listed(row_names(piece.rows, where[:10]), len(where))
-            faults.add(
-                piece.origin,
-                f"{quoted(column)} is empty in {counted(len(where), 'row')}: {found}. Every row needs an id",
-            )
+            rows = f"{counted(len(where), 'row')}: {listed(row_names(piece.rows, where[:SHOWN]), len(where))}"
+            faults.add(piece.origin, f"{quoted(column)} is empty in {rows}. Every row needs an id")
         chunks += cells.values.chunks
     if faults:
-        return pa.chunked_array([], pa.string())
+        return None
     ids = pa.chunked_array(chunks, pa.string())
+    repeated = _repeated(ids)
+    if repeated:
+        origins = listed(dict.fromkeys(piece.origin for piece in pieces))
+        faults.add(origins, f"the ids in {quoted(wanted)} must be distinct, but {repeated}")
+    return None if faults else ids
+
+
+def _repeated(ids: pa.ChunkedArray) -> str:
+    """Which ids occur more than once, and where; empty if none does."""
     counts = pc.value_counts(ids)
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if len(repeated):
-        where = np.flatnonzero(mask(pc.is_in(ids, repeated)))
-        at: dict[str, list[str]] = {}
-        for row, value in zip(where, ids.take(pa.array(where)).to_pylist(), strict=True):
-            at.setdefault(value, []).append(f"{row + 1:,}")
-        found = listed(f"{quoted(value)} (rows {listed(numbers)})" for value, numbers in at.items())
-        again = "1 id occurs" if len(at) == 1 else f"{len(at):,} ids occur"
-        origins = listed(dict.fromkeys(piece.origin for piece in pieces))
-        faults.add(
-            origins,
-            f"the ids in {quoted(columns[0])} must be distinct, but {again} repeatedly: {found}",
-        )
-    return ids
+    if not len(repeated):
+        return ""
+    where = np.flatnonzero(mask(pc.is_in(ids, repeated)))
+    at: dict[str, list[str]] = {}
+    for row, value in zip(where, ids.take(pa.array(where)).to_pylist(), strict=True):
+        at.setdefault(value, []).append(f"{row + 1:,}")
+    found = listed(f"{quoted(value)} (rows {listed(numbers)})" for value, numbers in at.items())
+    return f"{'1 id occurs' if len(at) == 1 else f'{len(at):,} ids occur'} repeatedly: {found}"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from .problems import counted, listed, quoted
 
@@ -23,7 +25,7 @@ def carve(
     validation_fraction: float = 0.0,
     test_fraction: float = 0.0,
     seed: int = 0,
-    labels: Sequence[str] | np.ndarray | None = None,
+    labels: "Sequence[str] | pa.ChunkedArray | None" = None,
 ) -> Carved:
     """Splits `rows` rows; with `labels` every class gives its share, within one row.
 
@@ -34,7 +36,7 @@ def carve(
     classes = np.zeros(rows, np.int64)
     names: np.ndarray = np.array([""])
     if labels is not None and rows:
-        names, classes = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
+        names, classes = _encode(labels)
     sizes = np.bincount(classes, minlength=len(names))
     small = sizes < parts
     usable = np.where(small, 0, sizes)
@@ -77,6 +79,13 @@ def _mix(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def _encode(labels: "Sequence[str] | pa.ChunkedArray") -> tuple[np.ndarray, np.ndarray]:
+    """The distinct labels in order, and each row's place among them."""
+    values = labels if isinstance(labels, pa.ChunkedArray) else pa.chunked_array([pa.array(labels, pa.string())])
+    distinct = values.unique().sort()
+    return distinct.to_numpy(zero_copy_only=False), pc.index_in(values, distinct).to_numpy().astype(np.int64)
 
 
 def _shares(sizes: np.ndarray, fraction: float, most: np.ndarray) -> np.ndarray:

@@ -73,7 +73,8 @@ def resolve_columns(
             found[column.name] = (match,)
         elif column.required and (require_labels or not column.is_label):
             problems.append(_missing(column, names))
-    return Resolved(found, tuple(problems))
+    in_order = {column.name: found[column.name] for column in columns if column.name in found}
+    return Resolved(in_order, tuple(problems))
 
 
 def unknown_mappings(columns: Sequence[Column], mapping: Mapping[str, str | list[str]]) -> list[str]:

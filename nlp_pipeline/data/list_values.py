@@ -170,8 +170,10 @@ def _split_labels(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _parse_lists(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[int]]:
     """Lists written as JSON or Python literals; and the rows that can't be read."""
-    blanks = pc.replace_substring_regex(pc.fill_null(values, "null"), r"[\r\n]", " ")
-    lines = pc.binary_join_element_wise('{"v":', blanks, "}\n", "")
+    one_line = pc.fill_null(values, "null")
+    if pc.any(pc.match_substring_regex(one_line, r"[\r\n]")).as_py():
+        one_line = pc.replace_substring_regex(one_line, r"[\r\n]", " ")
+    lines = pc.binary_join_element_wise('{"v":', one_line, "}\n", "")
     text = pa.py_buffer("".join(lines.to_pylist()).encode())
     try:
         table = parse_lines(text, pa.schema([("v", STRINGS)]))

@@ -119,8 +119,10 @@ def _no_file(text: str, path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
         return f'there is no file "{text}": the folder {parent.resolve()} does not exist'
-    near = nearest(path.name, sorted(entry.name for entry in parent.iterdir()))
-    hint = f'; did you mean "{near}"?' if near else ""
+    # By the stem: the endings alone would make all CSV files alike.
+    by_stem = {entry.stem: entry.name for entry in sorted(parent.iterdir())}
+    near = nearest(path.stem, by_stem)
+    hint = f'; did you mean "{by_stem[near]}"?' if near else ""
     return f'there is no file "{text}" (looked in {parent.resolve()}){hint}'
 
 

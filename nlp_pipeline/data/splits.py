@@ -141,7 +141,7 @@ def _carve(tables: "dict[str, pa.Table]", data: DataConfig, stratify: str | None
     train = tables["train"]
     if data.validation_fraction or data.test_fraction:
         by = stratify if stratify in train.column_names and pa.types.is_string(train.column(stratify).type) else None
-        labels = train.column(by).to_numpy() if by else None
+        labels = train.column(by) if by else None
         parts = carve(train.num_rows, data.validation_fraction, data.test_fraction, data.split_seed, labels)
         for name, where in (("validation", parts.validation), ("test", parts.test)):
             if getattr(data, f"{name}_fraction"):

@@ -1,6 +1,7 @@
 """What a column of a data file looks like: lists, numbers or text, how long, how many distinct values."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np

@@ -1,7 +1,7 @@
 """From the columns of a file to a task: which columns it reads, its options, and why."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
@@ -58,10 +58,9 @@ class Guess:
 
     @property
     def needed(self) -> list[str]:
-        """Every column of the file that is read."""
+        """The file's columns that the task reads."""
         given = [[name] if isinstance(name, str) else name for name in self.columns.values()]
-        ids = [self.id_column] if self.id_column else []
-        return [name for names in given for name in names] + ids
+        return [name for names in given for name in names]
 
 
 def guess_task(sample: Rows, whole: Rows) -> Guess:
@@ -96,22 +95,27 @@ def _token_classification(facts: Mapping[str, Facts]) -> Guess | None:
     names = {tag for row in rows for tag in row}
     guess = Guess("token-classification", {"tokens": tokens.name, "tags": tags.name})
     guess.reasons["task"] = f"every row of {quoted(tokens.name)} has as many items as {quoted(tags.name)}"
+    words = {word for row in tokens.tokens for word in row or ()}
+    guess.reasons["tokens"] = counted(len(words), "distinct word")
     guess.reasons["tags"] = f"{counted(len(names), 'tag')}: {listed(quoted(tag) for tag in sorted(names))}"
-    strange, _ = tag_problems(rows, [str(row) for row in range(len(rows))], "train")
-    guess.options["scheme"] = "plain" if strange else "iob2"
-    guess.reasons["scheme"] = "the tags are O, B-… and I-…: entities are scored whole"
-    if strange:
-        guess.reasons["scheme"] = "the tags are not all O, B-… or I-…: each word's tag is scored by itself"
+    guess.options["scheme"], guess.reasons["scheme"] = _scheme(rows, names)
+    others = [quoted(other.name) for first, other in pairs if first is tokens and other is not tags]
+    if others:
+        guess.notes.append(f"other columns that could be the tags: {listed(others)}")
+    return guess
+
+
+def _scheme(rows: Sequence[Sequence[str]], names: Collection[str]) -> tuple[str, str]:
+    """How the tags are to be read, and why."""
     if all(name.isdigit() for name in names):
-        guess.reasons["scheme"] = (
+        return "plain", (
             "the tags are class ids without names: give these as tag_names: [O, B-…, I-…], in the order of the ids, "
             "and scheme: iob2 if they are entities"
         )
-    others = [other.name for first, other in pairs if first is tokens and other is not tags]
-    guess.notes += (
-        [f"other columns that could be the tags: {listed(quoted(name) for name in others)}"] if others else []
-    )
-    return guess
+    strange, _ = tag_problems(rows, [str(row) for row in range(len(rows))], "train")
+    if strange:
+        return "plain", "the tags are not all O, B-… or I-…: each word's tag is scored by itself"
+    return "iob2", "the tags are O, B-… and I-…: entities are scored whole"
 
 
 def _are_tokens_and_tags(tokens: Facts, tags: Facts) -> bool:
@@ -140,15 +144,12 @@ def _place(name: str, names: Sequence[str]) -> int:
 def _text_classification(facts: Mapping[str, Facts], ids: Sequence[str]) -> Guess:
     free = {name: fact for name, fact in facts.items() if name not in ids}
     guess = Guess("text-classification", {})
-    guess.reasons["task"] = "there are no two columns of tokens and tags of the same lengths"
+    guess.reasons["task"] = "texts with a label: no two columns hold tokens and tags of the same lengths"
     _find_texts(guess, free)
     rest = {name: fact for name, fact in free.items() if name not in guess.texts}
-    label = find_label(rest) if guess.columns else None
-    problems = [] if guess.columns else ["no column holds texts"]
+    label = find_label(rest) if "text" in guess.columns else "no column holds texts"
     if isinstance(label, str):
-        problems.append(label)
-    if problems or label is None or isinstance(label, str):
-        raise DataError(_by_hand(facts, problems))
+        raise DataError(_by_hand(facts, label))
     guess.columns[label.key] = label.columns
     guess.options["problem"] = label.problem
     guess.reasons |= {label.key: label.found, "problem": label.reason}
@@ -159,20 +160,14 @@ def _text_classification(facts: Mapping[str, Facts], ids: Sequence[str]) -> Gues
 def _find_texts(guess: Guess, free: Mapping[str, Facts]) -> None:
     """The text and, if one is clearly named, the second text of a pair."""
     names = [name for name, fact in free.items() if fact.is_prose]
-    second = next((name for wanted in PAIRS if (name := find_column(wanted, names)) is not None), None)
-    rest = [name for name in names if name != second]
-    partners = PAIRS[second.strip().casefold()] if second else ()
-    for wanted in (*partners, "text", *TEXT):
-        if (first := find_column(wanted, rest)) is not None:
-            guess.reasons["text"] = "by its name"
-            break
-    else:
-        first = _longest([free[name] for name in rest])
-        guess.reasons["text"] = "it holds the longest texts that don't repeat"
+    second, partners = _second_text(names)
+    first, why = _first_text([free[name] for name in names if name != second], partners)
+    if first is None:  # one text, even if it bears the name of a second one
+        first, second = second, None
     if first is None:
         return
-    title = next((name for wanted in TITLES if (name := find_column(wanted, rest)) and name != first), None)
-    guess.columns["text"] = first
+    guess.columns["text"], guess.reasons["text"] = first, why
+    title = next((name for wanted in TITLES if (name := find_column(wanted, names)) not in (None, first)), None)
     if second is not None:
         guess.columns["text_pair"] = second
         guess.reasons["text_pair"] = "by its name: a second text makes a pair"
@@ -181,26 +176,43 @@ def _find_texts(guess: Guess, free: Mapping[str, Facts]) -> None:
         guess.reasons["text"] += f"; {quoted(title)} is put before it, with a line break between"
 
 
+def _second_text(names: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The second text of a pair, and the names that its first one may have."""
+    for wanted, partners in PAIRS.items():
+        name = find_column(wanted, names)
+        # The task takes some names as a second text anyway; the others need their counterpart.
+        known = wanted in ("text_pair", *PAIR) or any(find_column(partner, names) for partner in partners)
+        if name is not None and known:
+            return name, partners
+    return None, ()
+
+
+def _first_text(facts: Sequence[Facts], partners: Sequence[str]) -> tuple[str | None, str]:
+    """The text, and why it is taken for it."""
+    names = [fact.name for fact in facts]
+    for wanted in (*partners, "text", *TEXT):
+        if (name := find_column(wanted, names)) is not None:
+            return name, "by its name"
+    texts = [fact for fact in facts if _is_text(fact)]
+    if not texts:
+        return None, "by its name"
+    # Several words come first: a hash or an address is long, but no text.
+    longest = max(texts, key=lambda fact: (fact.mean_words >= 2, fact.mean_length))
+    return longest.name, "it holds the longest texts that don't repeat"
+
+
 def _is_text(fact: Facts) -> bool:
     """Mostly unique, or sentences that come several times."""
     return fact.is_prose and (fact.repeats <= 2 or fact.mean_words >= 4)
 
 
-def _longest(facts: Sequence[Facts]) -> str | None:
-    texts = [fact for fact in facts if _is_text(fact)]
-    if not texts:
-        return None
-    # Several words come first: a hash or an address is long, but no text.
-    return max(texts, key=lambda fact: (fact.mean_words >= 2, fact.mean_length)).name
-
-
-def _by_hand(facts: Mapping[str, Facts], problems: Sequence[str]) -> list[str]:
+def _by_hand(facts: Mapping[str, Facts], problem: str) -> list[str]:
     """What there is, what was looked for, and what to write."""
     there = listed(f"{quoted(name)} ({_describe(fact)})" for name, fact in facts.items())
     header = [name for name in facts if len(name.split()) > 4 or re.fullmatch(r"[+-]?\d+(\.\d+)?", name.strip())]
     hint = ". Is the header line missing? The first line must name the columns" if header else ""
     return [
-        f"can't guess the task: {'; '.join(problems)}",
+        f"can't guess the task: {problem}",
         f"columns there: {there}{hint}",
         "looked for: a column of tokens with a column of tags of the same lengths (token classification); or a column "
         f"of texts, such as {listed(('text', *TEXT[:4]))}, with a column of few distinct labels, such as label, intent "

@@ -22,6 +22,8 @@ LABEL_NAMES = tuple(
     )
 )
 SCORE_NAMES = re.compile(r"score|rating|value|similarity|relatedness|stars|priority")
+FEW_ROWS = 20
+"""In so few rows every value that comes twice counts."""
 MANY_NUMBERS = 20
 """Whole numbers of more distinct values than this are amounts, unless they count classes without gaps."""
 
@@ -48,32 +50,28 @@ def find_label(facts: Mapping[str, Facts]) -> Label | str:
     """The label among the columns that hold no text; or why there is none."""
     unfit = {name: problem for name, fact in facts.items() if (problem := _unfit(fact))}
     fit = [name for name in facts if name not in unfit]
-    named = [name for wanted in LABEL_NAMES if (name := find_column(wanted, fit)) is not None]
-    named = list(dict.fromkeys(named))
+    found = (find_column(wanted, fit) for wanted in LABEL_NAMES)
+    named = list(dict.fromkeys(name for name in found if name is not None))
     indicators = [name for name in fit if set(facts[name].counts) == {"0", "1"}]
     if not named and len(indicators) > 1:
-        found = f"{counted(len(indicators), 'column')} of 0 and 1"
-        return Label(indicators, "multi_label", found, "each column of 0 and 1 is taken as a label")
-    by_content = sorted(
-        (name for name in fit if name not in named and _few(facts[name])),
-        key=lambda name: facts[name].numbers is not None,
-    )
-    candidates = named + by_content
-    if not candidates and len(fit) == 1 and facts[fit[0]].numbers is not None:
-        candidates = fit
+        held = f"{len(indicators)} columns of 0 and 1"
+        return Label(indicators, "multi_label", held, "each column of 0 and 1 is taken as a label")
+    candidates = [*named, *_by_content([name for name in fit if name not in named], facts)]
     if not candidates:
-        why = "".join(f"; {quoted(name)} {problem}" for name, problem in unfit.items())
-        return f"no column holds labels{why}"
-    fact = facts[candidates[0]]
-    _check_header(fact)
+        return "no column holds labels" + "".join(f"; {quoted(name)} {why}" for name, why in unfit.items())
+    first, *others = candidates
+    fact = facts[first]
+    _check_values(fact)
     problem, reason = _problem(fact)
-    reason_for_column = "by its name" if named else "by its content"
-    others = (
-        []
-        if len(candidates) == 1
-        else [f"other columns that could be the label: {listed(quoted(name) for name in candidates[1:])}"]
-    )
-    return Label(fact.name, problem, f"{reason_for_column}: {_holds(fact, problem)}", reason, others)
+    held = f"by its {'name' if named else 'content'}: {_holds(fact, problem)}"
+    also = listed(quoted(name) for name in others)
+    return Label(first, problem, held, reason, [f"other columns that could be the label: {also}"] if others else [])
+
+
+def _by_content(names: Sequence[str], facts: Mapping[str, Facts]) -> list[str]:
+    """Columns that look like labels though they aren't named so: names before numbers."""
+    found = sorted((name for name in names if _few(facts[name])), key=lambda name: facts[name].numbers is not None)
+    return found or [name for name in names if len(names) == 1 and facts[name].numbers is not None]
 
 
 def _unfit(fact: Facts) -> str:
@@ -83,32 +81,36 @@ def _unfit(fact: Facts) -> str:
         return "" if len(items) > len(set(items)) else "holds lists whose items don't repeat"
     if fact.numbers is not None:
         return "" if len(set(fact.numbers.tolist())) > 1 else "has the same value everywhere"
+    if not fact.texts:
+        return "holds neither text nor numbers"
     if len(fact.counts) < 2:
-        return "has fewer than 2 distinct values"
-    # Hardly any value comes twice: ids, names or free text.
-    few = fact.repeats >= 2 or (len(fact.texts) < 20 and fact.repeats > 1)
-    return (
-        ""
-        if few or _separated(fact)
-        else f"has {len(fact.counts):,} distinct values in {counted(len(fact.texts), 'row')}"
-    )
+        return "has the same value everywhere"
+    if _come_again(fact, 2) or _separated(fact):
+        return ""
+    return f"has {len(fact.counts):,} distinct values in {counted(len(fact.texts), 'row')}"
+
+
+def _come_again(fact: Facts, times: int) -> bool:
+    """Whether a value occurs several times on average: ids, names and free text hardly ever do."""
+    return fact.repeats >= times or (len(fact.texts) < FEW_ROWS and fact.repeats > 1)
 
 
 def _few(fact: Facts) -> bool:
-    """Whether a column looks like labels although it isn't named so."""
-    if fact.is_list:
-        return True
-    return fact.mean_words <= 5 and (
-        fact.repeats >= 3 or (len(fact.texts) < 20 and fact.repeats > 1) or _separated(fact)
-    )
+    """Whether a column holds lists, or short values that come again and again."""
+    return fact.is_list or (fact.mean_words <= 5 and (_come_again(fact, 3) or _separated(fact)))
 
 
-def _check_header(fact: Facts) -> None:
-    """A column whose name is one of its own values has no header."""
+def _check_values(fact: Facts) -> None:
+    """What would make a guess go wrong without a word: a missing header, decimal commas."""
     if fact.name.strip() in fact.counts and len(fact.counts) < len(fact.texts):
         raise DataError(
             f"the column name {quoted(fact.name)} is also one of this column's values: is the header line missing? "
             "The first line must name the columns, such as text,label"
+        )
+    if fact.is_prose and all(re.fullmatch(r"[+-]?\d+(,\d+)?", value) for value in fact.counts):
+        shown = listed([quoted(value) for value in list(fact.counts)[:3]], len(fact.counts))
+        raise DataError(
+            f"{quoted(fact.name)} holds numbers with a decimal comma: {shown}. Write them with a decimal point"
         )
 
 

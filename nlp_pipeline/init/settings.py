@@ -38,11 +38,14 @@ def choose_model(given: str | None) -> tuple[str, str | None, str]:
     return HUB_MODEL, None, why
 
 
-def choose_learning_rate(model: str) -> tuple[str, str]:
-    """The learning rate as YAML reads it, and why."""
+def choose_learning_rate(model: str) -> tuple[float, str]:
+    """The peak learning rate, and why."""
     if model in (PACKAGE_MODEL, HUB_MODEL):
-        return "2.0e-4", "small models take a higher rate than the usual 5.0e-5"
-    return "5.0e-5", "the usual rate of base-sized encoders; try 2.0e-5 if the loss jumps, 2.0e-4 for small models"
+        return 2e-4, "small models take a higher rate than the usual 5.0e-5"
+    return (
+        5e-5,
+        "the usual rate of base-sized encoders; try 2.0e-5 if the loss jumps, 2.0e-4 for small models",
+    )
 
 
 def choose_epochs(rows: int) -> tuple[int, str]:
@@ -60,8 +63,11 @@ def choose_max_length(sample: Rows, columns: Sequence[str], model: str) -> tuple
     limit = min(LONGEST, _model_limit(model) or LONGEST)
     rounded = min(limit, -(-int(wanted) // 32) * 32)
     if wanted > limit:
-        cut = float((lengths > limit).mean())
-        return rounded, f"the most this model takes by default; about {cut:.0%} of the rows are longer and are cut"
+        cut = float(np.mean(lengths > limit))
+        return (
+            rounded,
+            f"the most this model takes by default; about {cut:.0%} of the rows are longer and are cut",
+        )
     return rounded, f"99 % of the rows have at most about {wanted:.0f} tokens (a guess from their words)"
 
 

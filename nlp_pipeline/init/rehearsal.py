@@ -1,0 +1,73 @@
+"""Loads the data as training would, so that the recipe trains as it is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..config import Config, build_config
+from ..errors import DataError
+from .draft import Draft
+
+SEEDS = range(13, 23)
+"""Seeds of the split to try, the default first."""
+MOST_ROWS_TO_TRY = 50_000
+"""Rows up to which more than one seed is tried."""
+WHY = {
+    "missing_labels": "some rows lack a label or a text: they are left out",
+    "id_column": "",
+    "split_seed": "the seed of the split: with this one every label is among the training rows",
+}
+
+
+def rehearse(draft: Draft, name: str, rows: int) -> list[str]:
+    """Load the data, and add the settings without which that fails.
+
+    Args:
+        name: of the run.
+        rows: how many there are.
+
+    Returns:
+        Lines on what was loaded.
+
+    Raises:
+        ConfigError, DataError: what is wrong in spite of those settings.
+    """
+    failure: DataError | None = None
+    for changes in _remedies(draft, rows):
+        config = build_config({**draft.settings(changes), "name": name})
+        try:
+            lines = _load(config)
+        except DataError as error:
+            failure = failure or error
+            continue
+        for key, value in changes.items():
+            draft.set("data", key, value, WHY[key])
+        return lines
+    assert failure is not None  # the first remedy, to change nothing, was tried
+    raise DataError([*failure.problems, "no recipe was written: mend the data, then run `nlp-pipeline init` again"])
+
+
+def _remedies(draft: Draft, rows: int) -> Iterator[dict[str, Any]]:
+    """Changes of the data settings to try in turn; none comes first."""
+    data = draft.sections["data"]
+    carved = data.get("validation_fraction") or data.get("test_fraction")
+    # Only single labels are carved class by class; of others a rare one may end up outside the training rows.
+    stratified = draft.sections["options"].get("problem") == "single_label"
+    seeds = SEEDS if carved and not stratified and rows <= MOST_ROWS_TO_TRY else SEEDS[:1]
+    for seed in seeds:
+        for ids in [{}, {"id_column": None}] if "id_column" in data else [{}]:
+            for missing in ({}, {"missing_labels": "drop"}):
+                yield {**missing, **ids, **({"split_seed": seed} if seed != SEEDS[0] else {})}
+
+
+def _load(config: Config) -> list[str]:
+    """The rows of each split and the number of labels, loaded as in a run."""
+    from ..tasks import recipe_class
+
+    recipe = recipe_class(config).from_config(config)
+    splits = recipe.load()
+    counts = [
+        f"{len(rows):,} {name}"
+        for name in ("train", "validation", "test")
+        if (rows := getattr(splits, name)) is not None
+    ]
+    return [f"loaded: {', '.join(counts)} rows{recipe.data_note()}", *(f"  {note}" for note in splits.notes)]

@@ -1,0 +1,67 @@
+"""Two processes train and score as one does: the same global batches, the same weights up to rounding."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.multi_process
+
+
+def train(folder, recipe, processes, *overrides):
+    launch = ["-m", "accelerate.commands.launch", "--config_file"]
+    config = REPOSITORY / "accelerate_configs" / ("cpu_2_processes.yaml" if processes == 2 else "cpu.yaml")
+    script = str(REPOSITORY / "scripts" / "train.py")
+    return subprocess.run(
+        [sys.executable, *launch, str(config), script, str(recipe), f"output.dir={folder}", *overrides],
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_bert):
+    rows = [
+        {"id": str(i), "text": "the card is late " * (1 + i % 4) + "money " * (i % 2), "label": ["card", "money"][i % 2]}
+        for i in range(21)
+    ]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "recipe.yaml"
+    settings = {
+        "task": "text-classification",
+        "model": {"name": tiny_bert, "settings": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}},
+        "data": {"train": str(data), "validation": str(data), "test": str(data)},
+        "batch": {"size": 4, "evaluation": 4},  # 21 rows: the last batch of an epoch holds one row, for one process
+        "training": {"epochs": 2, "learning_rate": 1e-3, "precision": "fp32", "log_every": 1},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_two_processes_equal_one(tmp_path, recipe):
+    for processes in (1, 2):
+        answer = train(tmp_path / f"run{processes}", recipe, processes)
+        assert answer.returncode == 0, answer.stderr
+        if processes == 2:
+            assert answer.stdout.count("Training, 12 steps") == 1, answer.stdout
+    one, two = (load_file(tmp_path / f"run{n}" / "model" / "model.safetensors") for n in (1, 2))
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], atol=2e-5, err_msg=name)
+    results = [json.loads((tmp_path / f"run{n}" / "results.json").read_text()) for n in (1, 2)]
+    assert results[0]["rows"] == results[1]["rows"] == 21
+    assert results[0]["scores"]["accuracy"] == results[1]["scores"]["accuracy"]
+    lines = [(tmp_path / f"run{n}" / "predictions" / "test.jsonl").read_text().count("\n") for n in (1, 2)]
+    assert lines == [21, 21]
+    assert json.loads((tmp_path / "run2" / "manifest.json").read_text())["processes"] == 2
+
+
+def test_a_wrong_recipe_is_reported_once(tmp_path, recipe):
+    answer = train(tmp_path / "run", recipe, 2, "batch.size=none-such")
+    assert answer.returncode != 0
+    assert (answer.stdout + answer.stderr).count("error: batch.size: found 'none-such'") == 1
