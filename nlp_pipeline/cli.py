@@ -1,6 +1,7 @@
 """The command line: parse, call, exit code. Heavy packages are imported by the commands that need them."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fine-tune language models: from a data file to a trained, evaluated, packaged model.",
 )
+OTHERS_WAIT_SECONDS = 5.0
+"""How long the other processes leave it to the main one to report an error and end the run."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
 
 
@@ -174,9 +177,15 @@ def hint() -> None:
 
 
 def show_error(error: NlpPipelineError) -> None:
-    """The message, from one process only, without a traceback."""
-    if launched_rank() == 0:
-        print(f"error: {error}", file=sys.stderr)
+    """The message without a traceback, once.
+
+    Most errors meet every process alike: the main one speaks for all. The launcher ends all processes as soon as one
+    does, so the others wait; whoever is still there after that has an error of its own.
+    """
+    rank = launched_rank()
+    if rank:
+        time.sleep(OTHERS_WAIT_SECONDS)
+    print(f"error: {error}" if rank == 0 else f"error in process {rank}: {error}", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -29,7 +29,19 @@ def make_accelerator(precision: str = "auto") -> "Accelerator":
         mixed = "no" if precision == "fp32" else precision
     # Accelerate keeps one state for the whole program; a notebook may run one recipe in bf16 and the next in fp32.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed)
+    return Accelerator(mixed_precision=mixed, cpu=_without_accelerator())
+
+
+def launched_processes() -> int:
+    """How many processes a launcher started, 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1") or 1)
+
+
+def _without_accelerator() -> bool:
+    """Several processes and no accelerator: unless told so, Accelerate would let each of them train alone."""
+    import torch
+
+    return launched_processes() > 1 and not torch.accelerator.is_available()
 
 
 def leave_processes() -> None:

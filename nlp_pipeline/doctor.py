@@ -94,8 +94,11 @@ def requirements() -> list[Requirement]:
 
 def numbers(version: str) -> tuple[int, ...]:
     """`2.13.0+cpu` as (2, 13): enough to compare releases. Zeros at the end count for nothing."""
-    parts = re.match(r"\d+(?:\.\d+)*?(?=(?:\.0+)*(?!\.?\d))", version)
-    return tuple(int(part) for part in parts[0].split(".")) if parts else ()
+    found = re.match(r"\d+(\.\d+)*", version)
+    parts = [int(part) for part in found[0].split(".")] if found else []
+    while parts and not parts[-1]:
+        parts.pop()
+    return tuple(parts)
 
 
 def _packages(problems: list[str]) -> Iterator[Line]:
@@ -171,7 +174,7 @@ def _disk(problems: list[str]) -> Iterator[Line]:
     root = cache_root()
     yield _free("cache's disk", next(folder for folder in (root, *root.parents) if folder.exists()))
     if root.is_dir():
-        size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+        size = sum(_bytes(file) for file in root.rglob("*"))
         yield Line("", "cache", f"{root}, {_size(size)}; to delete it: rm -r {shlex.quote(str(root))}")
     else:
         yield Line("", "cache", f"{root} is not there yet: tokenized rows are kept in it")
@@ -235,6 +238,13 @@ def _free(name: str, folder: Path) -> Line:
     free = shutil.disk_usage(folder).free
     low = "; a run keeps two checkpoints of about three times the model's size" if free < LOW_DISK else ""
     return Line("low" if low else "", name, f"{_size(free)} free{low}")
+
+
+def _bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:  # a run deleted it just now
+        return 0
 
 
 def _size(count: float) -> str:

@@ -16,7 +16,7 @@ from .data.labels import Labels
 from .errors import ConfigError, DataError
 from .evaluation.metrics import METRICS, Kind, Outputs, check_metric_names, greater_is_better, main_key
 from .progress import Reporter
-from .run_directory import RunDirectory, fresh_path, newest_of
+from .run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import datasets
@@ -258,12 +258,10 @@ class Recipe:
         Raises:
             ConfigError, DataError, ModelError: before training, with every problem at once.
         """
-        from .run_stages import read_finished, write_start
+        from .run_stages import choose_directory, read_finished, write_start
 
-        path = self.run_directory.path
-        self.run_directory = RunDirectory(fresh_path(path) if fresh else newest_of(path))
         self.reporter = Reporter(active=progress and self.is_main_process)
-        self.run_directory.create()
+        self.run_directory = choose_directory(self, fresh)
         if (finished := read_finished(self)) is not None:
             self.results = finished
             self.report()

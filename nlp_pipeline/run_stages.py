@@ -12,7 +12,16 @@ import yaml
 from .config.schema import Config
 from .data.labels import Labels
 from .errors import ConfigError
-from .run_directory import environment, folder_hash, utc_now, write_lines, write_text
+from .run_directory import (
+    RunDirectory,
+    environment,
+    folder_hash,
+    fresh_path,
+    newest_of,
+    utc_now,
+    write_lines,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -38,6 +47,20 @@ FREE = {
 def resolved(recipe: "Recipe") -> str:
     """The whole config as YAML, defaults included."""
     return yaml.safe_dump(recipe.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def choose_directory(recipe: "Recipe", fresh: bool) -> RunDirectory:
+    """The folder to work in, made. The main process decides: what it makes is no longer new to the others."""
+    from .devices import launched_processes
+
+    path = recipe.run_directory.path
+    chosen = RunDirectory(fresh_path(path) if fresh else newest_of(path))
+    if launched_processes() > 1:
+        from .evaluation.prediction import shared_from_main
+
+        chosen = RunDirectory(shared_from_main(str(chosen.path), recipe.accelerator))
+    chosen.create()
+    return chosen
 
 
 def read_finished(recipe: "Recipe") -> dict[str, Any] | None:

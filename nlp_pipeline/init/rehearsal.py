@@ -1,19 +1,21 @@
 """Loads the data as training would, so that the recipe trains as it is."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from ..config import Config, build_config
 from ..errors import DataError
 from .draft import Draft
 
-SEEDS = range(13, 23)
-"""Seeds of the split to try, the default first."""
+SEEDS = range(14, 23)
+"""Seeds of the split to try after the default one."""
 MOST_ROWS_TO_TRY = 50_000
 """Rows up to which more than one seed is tried."""
 WHY = {
     "missing_labels": "some rows lack a label or a text: they are left out",
     "id_column": "",
+    "test_fraction": "too few rows of each label for test rows of their own: the validation rows are scored",
     "split_seed": "the seed of the split: with this one every label is among the training rows",
 }
 
@@ -49,14 +51,18 @@ def rehearse(draft: Draft, name: str, rows: int) -> list[str]:
 def _remedies(draft: Draft, rows: int) -> Iterator[dict[str, Any]]:
     """Changes of the data settings to try in turn; none comes first."""
     data = draft.sections["data"]
-    carved = data.get("validation_fraction") or data.get("test_fraction")
-    # Only single labels are carved class by class; of others a rare one may end up outside the training rows.
-    stratified = draft.sections["options"].get("problem") == "single_label"
-    seeds = SEEDS if carved and not stratified and rows <= MOST_ROWS_TO_TRY else SEEDS[:1]
-    for seed in seeds:
-        for ids in [{}, {"id_column": None}] if "id_column" in data else [{}]:
-            for missing in ({}, {"missing_labels": "drop"}):
-                yield {**missing, **ids, **({"split_seed": seed} if seed != SEEDS[0] else {})}
+    nothing: dict[str, Any] = {}
+    tests = ids = seeds = [nothing]
+    if draft.sections["options"].get("problem") == "single_label":
+        # Carved class by class: of two rows a class can give one part only.
+        tests = [nothing, {"test_fraction": 0.0}] if data.get("test_fraction") else tests
+    elif rows <= MOST_ROWS_TO_TRY and (data.get("validation_fraction") or data.get("test_fraction")):
+        # Carved at random: a rare label may end up outside the training rows.
+        seeds = [nothing, *({"split_seed": seed} for seed in SEEDS)]
+    if "id_column" in data:
+        ids = [nothing, {"id_column": None}]
+    for changes in product(tests, seeds, ids, [nothing, {"missing_labels": "drop"}]):
+        yield {key: value for change in changes for key, value in change.items()}
 
 
 def _load(config: Config) -> list[str]:

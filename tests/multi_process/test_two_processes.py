@@ -27,7 +27,11 @@ def train(folder, recipe, processes, *overrides):
 @pytest.fixture
 def recipe(tmp_path, tiny_bert):
     rows = [
-        {"id": str(i), "text": "the card is late " * (1 + i % 4) + "money " * (i % 2), "label": ["card", "money"][i % 2]}
+        {
+            "id": str(i),
+            "text": "the card is late " * (1 + i % 4) + "money " * (i % 2),
+            "label": ["card", "money"][i % 2],
+        }
         for i in range(21)
     ]
     data = tmp_path / "rows.jsonl"
