@@ -7,9 +7,10 @@ PYTEST_ARGS ?=          # e.g. make test PYTEST_ARGS="-k metrics -x"
 PIP_ARGS ?=             # e.g. where to find a CPU-only PyTorch
 
 BIN := .venv/bin
+comma := ,
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # One thread a process: two test processes on two cores, not two times all cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(strip $(WORKERS))
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 DEMO_RECIPE := recipes/text-classification/sample-topics.yaml
 
 .DEFAULT_GOAL := help
@@ -23,13 +24,13 @@ demo: .venv/.ready-demo ## Train a topic classifier on the sample messages that 
 	$(BIN)/nlp-pipeline train $(DEMO_RECIPE)
 
 test: .venv/.ready-dev ## Run the tests, without the slow, multi-process, GPU and network ones
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) -n $(strip $(WORKERS)) $(PYTEST_ARGS)
 
+# One test at a time: those of several processes take all cores themselves. Exit code 5: there are none.
 test-slow: .venv/.ready-dev ## Run the slow and the multi-process tests only
-	$(PYTEST) --dist loadgroup -m "(slow or multi_process) and not gpu and not network" $(PYTEST_ARGS)
+	$(PYTEST) -m "(slow or multi_process) and not gpu and not network" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
-test-all: .venv/.ready-dev ## Run all tests but those that need a GPU or the network
-	$(PYTEST) --dist loadgroup -m "not gpu and not network" $(PYTEST_ARGS)
+test-all: test test-slow ## Run all tests but those that need a GPU or the network
 
 check: .venv/.ready-dev ## Lint, check the format and the types
 	$(BIN)/ruff check
@@ -45,6 +46,7 @@ bench: .venv/.ready-python ## List the benchmark programs and the question each 
 	docs = {p: ast.get_docstring(ast.parse(open(p, encoding="utf-8").read())) for p in sys.stdin.read().split()}; \
 	[print(p, (doc or "(no docstring)").splitlines()[0], sep="\n    ") for p, doc in docs.items()]'
 
+# To hold a package back: make constraints PIP_ARGS=torch==2.13.0
 constraints: .venv/.ready-python ## Write constraints.txt anew from the newest versions that fit pyproject.toml
 	@echo "Resolving and installing the newest versions into a fresh environment (a minute or more)"
 	@rm -rf build/constraints
@@ -70,12 +72,22 @@ clean: ## Remove caches and build outputs (keeps .venv and runs/)
 	@"$(PYTHON)" -m venv .venv
 	@touch $@
 
+# $(call install,EXTRAS): a set-up that was cut short may leave half a package, which pip can't mend: start anew.
+define install
+	@test ! -e .venv/.installing || test -e .venv/.ready-demo || { \
+	    echo "The last set-up didn't finish; starting with an empty .venv"; \
+	    "$(PYTHON)" -m venv --clear .venv && touch .venv/.ready-python; }
+	@touch .venv/.installing
+	@$(PIP) install -q $(PIP_ARGS) -c constraints.txt -e ".[$(1)]"
+	@rm .venv/.installing
+endef
+
 .venv/.ready-demo: pyproject.toml constraints.txt | .venv/.ready-python
-	@echo "Installing packages (about a minute; 1.5 GB on disk, several GB with a PyTorch for CUDA)"
-	@$(PIP) install -q $(PIP_ARGS) -c constraints.txt -e ".[demo]"
+	@echo "Installing packages (about a minute; 2 GB on disk, several GB more with a PyTorch for CUDA)"
+	$(call install,demo)
 	@touch $@
 
 .venv/.ready-dev: pyproject.toml constraints.txt | .venv/.ready-python
-	@echo "Installing packages and development tools (about a minute; 2 GB on disk, more with a PyTorch for CUDA)"
-	@$(PIP) install -q $(PIP_ARGS) -c constraints.txt -e ".[demo,dev]"
+	@echo "Installing packages and development tools (about a minute; 2 GB on disk, several GB more with a PyTorch for CUDA)"
+	$(call install,demo$(comma)dev)
 	@touch .venv/.ready-demo $@

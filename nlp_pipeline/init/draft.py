@@ -52,4 +52,5 @@ def _comment(text: str, indent: str) -> list[str]:
     # Joined to one line first: nothing from the data may end the comment.
     lead = f"{indent}# "
     words = " ".join(text.split())
-    return textwrap.wrap(words, 100, initial_indent=lead, subsequent_indent=lead, break_long_words=False)
+    wrapper = textwrap.TextWrapper(100, lead, lead, break_long_words=False, break_on_hyphens=False)
+    return wrapper.wrap(words)
