@@ -258,7 +258,7 @@ class Recipe:
         Raises:
             ConfigError, DataError, ModelError: before training, with every problem at once.
         """
-        from .run_stages import choose_directory, read_finished, write_start
+        from .run_stages import choose_directory, read_finished
 
         self.reporter = Reporter(active=progress and self.is_main_process)
         self.run_directory = choose_directory(self, fresh)
@@ -270,7 +270,6 @@ class Recipe:
         with self.run_directory.lock() if self.is_main_process else _nothing():
             self.load()
             self.tokenize()
-            write_start(self)
             self.fit()
             self.evaluate(seconds_before=time.monotonic() - began)
         self.report()
@@ -289,6 +288,12 @@ class Recipe:
         for note in self.splits.notes:
             self.reporter.say(f"data: {note}")
         return self.splits
+
+    def carved(self) -> tuple[str, ...]:
+        """The splits that are carved from the training rows: their labels belong to the task though none is trained."""
+        data = self.config.data
+        shares = {"validation": data.validation_fraction, "test": data.test_fraction}
+        return tuple(split for split, share in shares.items() if share)
 
     def data_note(self) -> str:
         """What to add to the line that counts the rows."""

@@ -179,6 +179,7 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
     run.create()
+    write_start(recipe)
     set_seed(config.training.seed)
     model = load_model(config.model, recipe.auto_model, recipe.model_settings())
     frozen = freeze(model, config.training.freeze)

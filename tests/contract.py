@@ -79,6 +79,16 @@ class RecipeContract:
         for name, values in first.items():
             assert [v for half in halves for v in half[name].to_pylist()] == values
 
+    def test_stage_by_stage_equals_run(self, tiny_bert, tmp_path):
+        whole, staged = self.make(tiny_bert, tmp_path / "whole"), self.make(tiny_bert, tmp_path / "staged")
+        results = whole.run(progress=False)
+        staged.load()
+        staged.tokenize()
+        staged.fit()
+        assert staged.evaluate()["scores"] == results["scores"]
+        assert staged.report()["rows"] == len(self.rows)
+        assert staged.run_directory.manifest.exists()
+
     def test_missing_columns_are_named_with_the_ones_there_are(self, tiny_bert, tmp_path):
         recipe = self.make(tiny_bert, tmp_path / "run")
         recipe._in_memory["train"] = [{"foo": 1, "bar": "x"}] * 12

@@ -8,24 +8,18 @@ from ..config import Config, build_config
 from ..errors import DataError
 from .draft import Draft
 
-SEEDS = range(14, 23)
-"""Seeds of the split to try after the default one."""
-MOST_ROWS_TO_TRY = 50_000
-"""Rows up to which more than one seed is tried."""
 WHY = {
     "missing_labels": "some rows lack a label or a text: they are left out",
     "id_column": "",
     "test_fraction": "too few rows of each label for test rows of their own: the validation rows are scored",
-    "split_seed": "the seed of the split: with this one every label is among the training rows",
 }
 
 
-def rehearse(draft: Draft, name: str, rows: int) -> list[str]:
+def rehearse(draft: Draft, name: str) -> list[str]:
     """Load the data, and add the settings without which that fails.
 
     Args:
         name: of the run.
-        rows: how many there are.
 
     Returns:
         Lines on what was loaded.
@@ -34,7 +28,7 @@ def rehearse(draft: Draft, name: str, rows: int) -> list[str]:
         ConfigError, DataError: what is wrong in spite of those settings.
     """
     failure: DataError | None = None
-    for changes in _remedies(draft, rows):
+    for changes in _remedies(draft):
         config = build_config({**draft.settings(changes), "name": name})
         try:
             lines = _load(config)
@@ -48,20 +42,17 @@ def rehearse(draft: Draft, name: str, rows: int) -> list[str]:
     raise DataError([*failure.problems, "no recipe was written: mend the data, then run `nlp-pipeline init` again"])
 
 
-def _remedies(draft: Draft, rows: int) -> Iterator[dict[str, Any]]:
+def _remedies(draft: Draft) -> Iterator[dict[str, Any]]:
     """Changes of the data settings to try in turn; none comes first."""
     data = draft.sections["data"]
     nothing: dict[str, Any] = {}
-    tests = ids = seeds = [nothing]
+    tests = ids = [nothing]
     if draft.sections["options"].get("problem") == "single_label":
         # Carved class by class: of two rows a class can give one part only.
         tests = [nothing, {"test_fraction": 0.0}] if data.get("test_fraction") else tests
-    elif rows <= MOST_ROWS_TO_TRY and (data.get("validation_fraction") or data.get("test_fraction")):
-        # Carved at random: a rare label may end up outside the training rows.
-        seeds = [nothing, *({"split_seed": seed} for seed in SEEDS)]
     if "id_column" in data:
         ids = [nothing, {"id_column": None}]
-    for changes in product(tests, seeds, ids, [nothing, {"missing_labels": "drop"}]):
+    for changes in product(tests, ids, [nothing, {"missing_labels": "drop"}]):
         yield {key: value for change in changes for key, value in change.items()}
 
 

@@ -41,7 +41,7 @@ def write_recipe(data: Path, output: Path | None, model: str | None, force: bool
     file = open_file(data)
     guess = guess_task(file.sample, file.rows)
     draft = compose(file, guess, model)
-    loaded = rehearse(draft, target.stem, file.count)
+    loaded = rehearse(draft, target.stem)
     shown = f"{data}, {counted(file.count, 'row')}"
     head = (
         f"Written by `nlp-pipeline init` from {shown}. Everything here may be changed; `nlp-pipeline schema` lists "

@@ -108,7 +108,8 @@ class TextClassification(Recipe):
         if self.kind == "regression" or splits.train is None:
             return []
         rows = self._label_lists(splits.train)
-        self.labels = Labels.from_values(name for names in rows for name in names)
+        every = [rows, *(self._label_lists(getattr(splits, split)) for split in self.carved())]
+        self.labels = Labels.from_values(name for part in every for names in part for name in names)
         require_labels(self.labels, self.target.name, at_least=1 if self.kind == "multi_label" else 2)
         self.weights, problems = label_weights(self.options.class_weights, self.labels, rows, self.kind)
         for split in ("validation", "test"):

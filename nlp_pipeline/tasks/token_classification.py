@@ -81,7 +81,7 @@ class TokenClassification(Recipe):
                 tags_of[split] = [self._clean(tags) for tags in raw]
         if problems or "train" not in tags_of:
             return problems
-        names = {tag for tags in tags_of["train"] for tag in tags}
+        names = {tag for split in ("train", *self.carved()) for tags in tags_of[split] for tag in tags}
         if self.options.label_all_subwords and self.kind == "tags":
             names |= {inside_tag(tag) for tag in names}
         self.labels = Labels.from_values(names, first=OUTSIDE)

@@ -131,7 +131,7 @@ def fit(
     optimizer = make_optimizer(bare, config.training)
     state = _resume(run, bare, optimizer, identity, reporter)
     if config.training.gradient_checkpointing:
-        bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(bare)
     model, prepared = accelerator.prepare(bare, optimizer)
     stepper = Stepper(recipe, model, prepared, accelerator, table, config)
     losses: list[torch.Tensor] = []
@@ -151,14 +151,18 @@ def fit(
             state.examples += len(rows)
             state.seconds = seconds_before + time.monotonic() - began
 
-            # --- Every log_every steps, and before anything is saved: read the loss from the device.
+            # --- Every log_every steps, and before anything is saved: read the losses from the device.
             if state.step % config.training.log_every == 0 or plan.saves_after(state.step):
-                loss = _read(losses, accelerator, state.step)
-                entry = {"step": state.step, "epoch": state.step / plan.steps_per_epoch, "loss": loss}
+                read = _read(losses, accelerator, state.step)
                 speed = (state.examples - examples_before) / (state.seconds - seconds_before)
-                if accelerator.is_main_process:
-                    run.log(entry | {"learning_rate": rate, "rows_per_second": speed, "seconds": state.seconds})
-                bar.advance(0, loss=loss, lr=rate)
+                for number, loss in read.items():
+                    entry = {"step": number, "epoch": number / plan.steps_per_epoch, "loss": loss}
+                    entry["learning_rate"] = config.training.learning_rate * schedule(number - 1)
+                    if number == state.step:
+                        entry |= {"rows_per_second": speed, "seconds": state.seconds}
+                    if accelerator.is_main_process:
+                        run.log(entry)
+                bar.advance(0, loss=sum(read.values()) / len(read), lr=rate)
             bar.advance(len(rows))
 
             # --- Every epoch or N steps: evaluate.
@@ -183,6 +187,15 @@ def fit(
     return state
 
 
+def recompute_activations(model: Any) -> None:
+    """Turn gradient checkpointing on, under the name that the installed transformers has for it."""
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
 def _resume(
     run: RunDirectory, model: Any, optimizer: Any, identity: Mapping[str, Any], reporter: Reporter
 ) -> TrainState:
@@ -200,20 +213,20 @@ def _resume(
     return state
 
 
-def _read(losses: "list[torch.Tensor]", accelerator: "Accelerator", step: int) -> float:
-    """The mean loss of the steps since the last read, over all processes. Empties the list."""
+def _read(losses: "list[torch.Tensor]", accelerator: "Accelerator", step: int) -> dict[int, float]:
+    """The mean loss of each step since the last read, over all processes. Empties the list."""
     import torch
 
-    stacked = torch.stack(losses)
-    per_step = accelerator.reduce(stacked, reduction="sum").tolist()
+    values = accelerator.reduce(torch.stack(losses), reduction="sum").tolist()
     losses.clear()
-    bad = [step - len(per_step) + i + 1 for i, value in enumerate(per_step) if not math.isfinite(value)]
-    if bad:
-        raise NonFiniteError(
-            f"the loss of step {bad[0]} is {per_step[bad[0] - step - 1]}; the last checkpoint is from before it. "
-            "A lower training.learning_rate or training.precision=fp32 often helps"
-        )
-    return float(sum(per_step) / len(per_step))
+    by_step = dict(zip(range(step - len(values) + 1, step + 1), values, strict=True))
+    for number, value in by_step.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"the loss of step {number} is {value}; the last checkpoint is from before it. "
+                "A lower training.learning_rate or training.precision=fp32 often helps"
+            )
+    return by_step
 
 
 def _judge(state: TrainState, scores: Mapping[str, float], recipe: "Recipe", config: Config) -> None:

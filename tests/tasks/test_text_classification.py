@@ -91,12 +91,45 @@ class TestSingleLabel(RecipeContract):
         assert (head(("card", "money")) == kept).all()
         assert not (head(("money", "loan")) == kept).any()
 
+    def test_gradient_checkpointing_changes_no_weight(self, tiny_bert, tmp_path):
+        plain = self.make(tiny_bert, tmp_path / "plain")
+        saving = self.make(tiny_bert, tmp_path / "saving", training={"gradient_checkpointing": True})
+        plain.run(progress=False)
+        saving.run(progress=False)
+        ours, theirs = self.weights(saving), self.weights(plain)
+        assert all(np.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+
+    def test_layers_can_be_frozen_and_decayed(self, tiny_bert, tmp_path):
+        training = {"freeze": ["embeddings", "layers:1"], "layer_decay": 0.5, "label_smoothing": 0.1}
+        recipe = self.make(tiny_bert, tmp_path / "run", training=training)
+        recipe.run(progress=False)
+        from safetensors.numpy import load_file
+
+        before = load_file(f"{tiny_bert}/model.safetensors")
+        after = self.weights(recipe)
+        for name, tensor in before.items():
+            kept = np.array_equal(after[f"bert.{name}"], tensor)
+            assert kept == ("embeddings" in name or "layer.0." in name), name
+
+    def test_every_step_is_logged_once(self, tiny_bert, tmp_path):
+        recipe = self.make(tiny_bert, tmp_path / "run", training={"log_every": 4})
+        recipe.run(progress=False)
+        history = recipe.run_directory.history()
+        assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4, 5, 6]
+        assert [entry["step"] for entry in history if "validation" in entry] == [3, 6]
+
 
 class TestMultiLabel(RecipeContract):
     recipe = TextClassification
     settings = {"options": {"problem": "multi_label"}}
     rows = [{"text": text, "labels": [n for n in ("card", "money", "the") if n in text]} for text in TEXTS]
     plain = TEXTS[:5]
+
+    def test_a_rare_label_may_fall_outside_the_training_rows_of_a_carve(self, tiny_bert):
+        rows = [*self.rows, *({"text": f"odd {i}", "labels": [f"rare{i}"]} for i in range(10))]
+        recipe = TextClassification(model=tiny_bert, train=rows, test_fraction=0.4, options={"problem": "multi_label"})
+        recipe.load()
+        assert len(recipe.labels) == 13
 
 
 class TestRegression(RecipeContract):
