@@ -57,6 +57,20 @@ def test_predict_reads_a_file_or_standard_input_and_keeps_the_row_ids(run, capsy
     assert [line["prediction"] for line in written] == [line["prediction"] for line in lines]
 
 
+def test_new_rows_need_neither_the_mapped_label_nor_the_mapped_names(tiny_bert, tmp_path):
+    from nlp_pipeline import DataError, TextClassification
+
+    rows = [{"body": f"the card {i}", "kind": "ab"[i % 2]} for i in range(8)]
+    recipe = TextClassification(
+        model=tiny_bert, train=rows, columns={"text": "body", "label": "kind"}, max_steps=1, dir=str(tmp_path)
+    )
+    recipe.run(progress=False)
+    by_list = recipe.predict(["the card 1"])
+    assert recipe.predict([{"body": "the card 1"}]) == by_list == recipe.predict([{"text": "the card 1"}])
+    with pytest.raises(DataError, match="body"):
+        recipe.predict([{"words": "the card 1"}])
+
+
 def test_evaluate_gives_the_scores_of_the_run(run, capsys):
     capsys.readouterr()
     assert call("evaluate", run, "rows.csv", "--json") == 0

@@ -52,7 +52,14 @@ def resolve_columns(
     mapping: Mapping[str, str | list[str]],
     require_labels: bool = True,
 ) -> Resolved:
-    """Finds the task's columns among a file's: mapped, else by name, in any case, else by alias."""
+    """Finds the task's columns among a file's: mapped, else by name, in any case, else by alias.
+
+    Rows to predict for (without `require_labels`) may lack the labels that a recipe maps, and may have the task's own
+    column names in place of those of the training file.
+    """
+    if not require_labels:
+        own = {column.name for column in columns if column.is_label or column.name in names}
+        mapping = {name: mapped for name, mapped in mapping.items() if name not in own or _there(mapped, names)}
     found: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []
     for column in columns:
@@ -94,6 +101,11 @@ def find_column(wanted: str, names: Sequence[str]) -> str | None:
         return wanted
     alike = [name for name in names if name.strip().casefold() == wanted.strip().casefold()]
     return alike[0] if len(alike) == 1 else None
+
+
+def _there(mapped: str | list[str], names: Sequence[str]) -> bool:
+    wanted = [mapped] if isinstance(mapped, str) else mapped
+    return all(find_column(name, names) is not None for name in wanted)
 
 
 def _mapped(column: Column, mapped: str | list[str], names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

