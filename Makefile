@@ -47,11 +47,11 @@ bench: .venv/.ready-python ## List the benchmark programs and the question each 
 	[print(p, (doc or "(no docstring)").splitlines()[0], sep="\n    ") for p, doc in docs.items()]'
 
 # To hold a package back: make constraints PIP_ARGS=torch==2.13.0
-constraints: .venv/.ready-python ## Write constraints.txt anew from the newest versions that fit pyproject.toml
+constraints: .venv/.ready-python ## Write constraints.txt anew from the newest versions that fit, torch as it is
 	@echo "Resolving and installing the newest versions into a fresh environment (a minute or more)"
 	@rm -rf build/constraints
 	@$(BIN)/python -m venv build/constraints
-	@build/constraints/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) ".[demo,dev]"
+	@build/constraints/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) "$$(grep ^torch== constraints.txt)" ".[demo,dev]"
 	@{ sed -n '/^#/p' constraints.txt; build/constraints/bin/python -m pip freeze --all \
 	    --exclude nlp-pipeline --exclude pip --exclude wheel \
 	    | grep -Eiv '^(nvidia-|cuda-|triton)' | sed 's/+[a-z0-9.]*$$//'; } > build/constraints.txt

@@ -74,7 +74,7 @@ def read_text(source: Source, encoding: str) -> pa.Buffer:
         DataError: as `read_bytes`; the file is blank, or its bytes are not in the encoding.
     """
     raw = read_bytes(source)
-    if codecs.lookup(encoding).name == "utf-8":
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):  # with or without the mark, whatever was said
         encoding = _sniff(raw[:1024].to_pybytes())
     if encoding == "utf-8-sig":
         raw, encoding = raw[len(codecs.BOM_UTF8) :], "utf-8"

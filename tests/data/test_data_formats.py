@@ -440,3 +440,11 @@ def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[tup
     columns = [Column("first", "text", required=False), Column("second", "text", required=False)]
     loaded = load_rows(path, DataConfig(delimiter=delimiter), columns)
     assert list(zip(loaded["first"], loaded["second"], strict=True)) == rows
+
+
+def test_a_named_byte_order_mark_may_be_absent(tmp_path: Path) -> None:
+    for mark in ("", "\ufeff"):
+        (tmp_path / "a.csv").write_text(f"{mark}text,label\nfirst,x\n", encoding="utf-8")
+        data = DataConfig(encoding="utf-8-sig")
+        rows = load_rows(str(tmp_path / "a.csv"), data, [Column("text", "text")])
+        assert list(rows["text"]) == ["first"]
