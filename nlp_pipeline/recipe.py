@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from .config import Config, build_config, load_config, set_setting, validate
+from .config import Config, build_config, load_config, validate
+from .config.keywords import SPLITS, take_keywords
 from .config.loading import apply_overrides, read_recipe
 from .config.schema import Section
 from .data.columns import Column
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from .data.splits import Splits
     from .data.tokenization import Encoder, TokenTable
     from .training.checkpoint import TrainState
-
-SPLITS = ("train", "validation", "test")
 
 
 class Recipe:
@@ -153,7 +152,7 @@ class Recipe:
         """
         raw: dict[str, Any] = {"task": self.task, "name": self.task}
         in_memory: dict[str, Any] = {}
-        problems = _take_keywords(raw, settings, in_memory)
+        problems = take_keywords(raw, settings, in_memory)
         self._start(build_config(raw, problems, in_memory), in_memory)
 
     @classmethod
@@ -177,7 +176,7 @@ class Recipe:
         raw, problems = read_recipe(Path(path))
         raw.setdefault("name", Path(path).stem)
         in_memory: dict[str, Any] = {}
-        problems += apply_overrides(raw, overrides) + _take_keywords(raw, settings, in_memory)
+        problems += apply_overrides(raw, overrides) + take_keywords(raw, settings, in_memory)
         config = build_config(raw, problems, in_memory)
         return cls._matching(recipe_class(config)).from_config(config, in_memory)
 
@@ -378,32 +377,6 @@ class Recipe:
             f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in cells.items()
         )
         return f"<b>{type(self).__name__}</b><table>{body}</table>"
-
-
-def _take_keywords(raw: dict[str, Any], settings: Mapping[str, Any], in_memory: dict[str, Any]) -> list[str]:
-    """Write keyword arguments into nested settings, setting data objects aside. Returns problems."""
-    problems = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and key == "data":
-            value = {name: _set_aside(name, item, in_memory) for name, item in value.items()}
-        if isinstance(value, Mapping) and isinstance(raw.get(key), Mapping):
-            value = {**raw[key], **value}
-        problem = set_setting(raw, key, _set_aside(key, value, in_memory))
-        if problem:
-            problems.append(problem)
-    return problems
-
-
-def _set_aside(name: str, value: Any, in_memory: dict[str, Any]) -> Any:
-    """Keep a data object in memory and put a placeholder in its place; paths stay as they are."""
-    if name not in SPLITS or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (str, Path)) for item in value):
-        return [str(item) for item in value]
-    in_memory[name] = value
-    return f"memory:{name}"
 
 
 def _check_best(config: Config, metrics: Sequence[str]) -> list[str]:
