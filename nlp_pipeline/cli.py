@@ -51,7 +51,10 @@ def evaluate(
     from .run_directory import finite
     from .run_stages import evaluate_source
 
-    results = evaluate_source(Recipe.from_pretrained(run), data, progress=not as_json)
+    recipe = Recipe.from_pretrained(run)
+    results = evaluate_source(recipe, data, progress=not as_json)
+    if not recipe.is_main_process:
+        return
     if as_json:
         print(json.dumps(finite(results)))
     else:
@@ -75,8 +78,10 @@ def predict(
     from .run_directory import finite, write_lines
 
     recipe = Recipe.from_pretrained(run)
-    rows: Any = read_standard_input() if source == "-" else source
-    records = recipe.predict(rows, progress=output is not None) if rows else []
+    ids, rows = read_standard_input() if source == "-" else (None, source)
+    records = recipe.predict(rows, progress=output is not None, ids=ids) if rows else []
+    if not recipe.is_main_process:
+        return
     if output is not None:
         write_lines(output, records)
         print(f"{len(records):,} predictions in {output}")
@@ -124,12 +129,13 @@ def schema(
         print(f"{output}\nPut this line at the top of a recipe: # yaml-language-server: $schema={output}")
 
 
-def read_standard_input() -> list[Any]:
-    """Rows from standard input: JSON objects or strings, else each line as a text."""
+def read_standard_input() -> tuple[list[int], Any]:
+    """Line numbers, and rows: JSON objects or strings, else each line as a text. Blank lines are passed over."""
     import json
 
+    numbers: list[int] = []
     rows: list[Any] = []
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin, start=1):
         line = line.rstrip("\n")
         if not line.strip():
             continue
@@ -137,12 +143,13 @@ def read_standard_input() -> list[Any]:
             value = json.loads(line) if line.lstrip()[0] in '{["' else line
         except ValueError:
             value = line
+        numbers.append(number)
         rows.append(value)
     if any(isinstance(row, dict) for row in rows) and not all(isinstance(row, dict) for row in rows):
         from .errors import DataError
 
         raise DataError("standard input: some lines are JSON objects and some are not; give one kind")
-    return rows
+    return numbers, rows
 
 
 @contextmanager

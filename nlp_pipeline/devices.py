@@ -4,8 +4,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from .errors import ConfigError
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+"""Variables by which the launcher asks for a model in shards."""
 
 
 def launched_rank() -> int:
@@ -22,6 +27,13 @@ def make_accelerator(precision: str = "auto") -> "Accelerator":
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    for variable, name in SHARDING.items():
+        if os.environ.get(variable, "").lower() in ("true", "1"):
+            raise ConfigError(
+                f"accelerate launch: {name} is not supported: every device holds the whole model here. Use "
+                "accelerate_configs/multi_gpu.yaml; for a model too large for that, training.lora and "
+                "training.gradient_checkpointing=true save most of the memory"
+            )
     if precision == "auto":
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
         mixed = launched or ("bf16" if has_bf16() else "no")

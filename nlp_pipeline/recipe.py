@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from .config import Config, build_config, load_config, validate
+from .config.checks import NEEDS_VALIDATION
 from .config.keywords import SPLITS, take_keywords
 from .config.loading import apply_overrides, read_recipe
 from .config.schema import Section
@@ -50,6 +51,8 @@ class Recipe:
     """peft's name of the task, by which it keeps the head trainable."""
     column_names: ClassVar[frozenset[str]]
     """Every column name the task may ask for: the keys that `data.columns` may map."""
+    options_after_tokenization: ClassVar[frozenset[str]] = frozenset()
+    """Options that token ids don't depend on: another value finds the old ids in the cache."""
     summary: ClassVar[str] = ""
     """One sentence for `nlp-pipeline --help` and the model card."""
 
@@ -85,6 +88,10 @@ class Recipe:
     def learn(self, splits: "Splits") -> list[str]:
         """Learn label names and the like from the training rows. Returns problems with any split."""
         raise NotImplementedError
+
+    def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
+        """Problems with the labels of rows that are to be scored: names that training never showed, and the like."""
+        return []
 
     def restore(self, model_config: Any) -> None:
         """Take back from a fine-tuned model's config what `learn` put there through `model_settings`."""
@@ -186,9 +193,9 @@ class Recipe:
         from .saved_model import read_saved_config
         from .tasks import recipe_class
 
-        config, model_folder = read_saved_config(Path(path))
+        config, model_folder, weights = read_saved_config(Path(path))
         recipe = cls._matching(recipe_class(config)).from_config(config)
-        recipe._model_folder = model_folder
+        recipe._model_folder, recipe.weights = model_folder, weights
         return recipe
 
     @classmethod
@@ -261,16 +268,15 @@ class Recipe:
 
         self.reporter = Reporter(active=progress and self.is_main_process)
         self.run_directory = choose_directory(self, fresh)
-        if (finished := read_finished(self)) is not None:
-            self.results = finished
-            self.report()
-            return finished
         began = time.monotonic()
         with self.run_directory.lock() if self.is_main_process else _nothing():
             self.load()
-            self.tokenize()
-            self.fit()
-            self.evaluate(seconds_before=time.monotonic() - began)
+            finished = read_finished(self)
+            if finished is None:
+                self.tokenize()
+                self.fit()
+                self.evaluate(seconds_before=time.monotonic() - began)
+        self.results = finished or self.results
         self.report()
         return self.results
 
@@ -280,6 +286,8 @@ class Recipe:
 
         self.splits = load_splits(self.config.data, self.columns(), self._in_memory, stratify=self.stratify())
         problems = self.learn(self.splits)
+        if self.config.training.early_stopping and self.splits.validation is None:
+            problems.append(f"training.early_stopping: {NEEDS_VALIDATION}")
         if problems:
             raise DataError(problems)
         counts = [f"{len(s):,} {n}" for n in SPLITS if (s := getattr(self.splits, n)) is not None]
@@ -329,16 +337,17 @@ class Recipe:
         show_results(self.results, self.run_directory, self.reporter)
         return self.results
 
-    def predict(self, rows: Any, progress: bool = False) -> list[dict[str, Any]]:
+    def predict(self, rows: Any, progress: bool = False, ids: Sequence[Any] | None = None) -> list[dict[str, Any]]:
         """Predictions in the user's words, one record a row, in the rows' order.
 
         Args:
             rows: a list of texts (or tuples for pairs, or token lists), of dicts, a DataFrame, a `datasets` object,
                 or the path of a data file.
+            ids: names of a list's rows in the output; by default their own `id`, else their numbers from 1 on.
         """
         from .run_stages import predict_rows
 
-        return predict_rows(self, rows, progress)
+        return predict_rows(self, rows, progress, ids)
 
     # ----------------------------------------------------------------------------------------------------------
 

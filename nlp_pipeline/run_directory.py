@@ -114,12 +114,27 @@ def fresh_path(path: Path) -> Path:
     return candidate
 
 
-def newest_of(path: Path) -> Path:
-    """The newest of `path`, path-2, path-3, …: the one that a rerun of the same command goes on with."""
+def newest_of(path: Path, name: str | None, output_dir: str | None) -> Path:
+    """The newest of `path`, path-2, path-3, …: the one that a rerun of the same command goes on with.
+
+    A folder that only happens to be called so belongs to another recipe: its own name or output folder says so.
+    """
     newest, number = path, 2
     while (candidate := path.with_name(f"{path.name}-{number}")).exists():
-        newest, number = candidate, number + 1
+        if _made_by(candidate, name, output_dir):
+            newest = candidate
+        number += 1
     return newest
+
+
+def _made_by(path: Path, name: str | None, output_dir: str | None) -> bool:
+    import yaml
+
+    try:
+        content = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
+        return bool((content["name"], content["output"]["dir"]) == (name, output_dir))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

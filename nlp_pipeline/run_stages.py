@@ -2,16 +2,17 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from .config.keywords import SPLITS
 from .config.schema import Config
 from .data.labels import Labels
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .run_directory import (
     RunDirectory,
     environment,
@@ -22,6 +23,7 @@ from .run_directory import (
     write_lines,
     write_text,
 )
+from .training.checkpoint import START_ANEW, find_checkpoint
 
 if TYPE_CHECKING:
     import datasets
@@ -53,8 +55,8 @@ def choose_directory(recipe: "Recipe", fresh: bool) -> RunDirectory:
     """The folder to work in, made. The main process decides: what it makes is no longer new to the others."""
     from .devices import launched_processes
 
-    path = recipe.run_directory.path
-    chosen = RunDirectory(fresh_path(path) if fresh else newest_of(path))
+    path, config = recipe.run_directory.path, recipe.config
+    chosen = RunDirectory(fresh_path(path) if fresh else newest_of(path, config.name, config.output.dir))
     if launched_processes() > 1:
         from .evaluation.prediction import shared_from_main
 
@@ -64,14 +66,48 @@ def choose_directory(recipe: "Recipe", fresh: bool) -> RunDirectory:
 
 
 def read_finished(recipe: "Recipe") -> dict[str, Any] | None:
-    """The results of a run that is finished with exactly these settings; None when there is something to do."""
+    """The results of a run that finished with exactly these settings and inputs; None when there is something to do."""
     run = recipe.run_directory
     if not run.finished or not run.recipe.exists() or run.recipe.read_text(encoding="utf-8") != resolved(recipe):
+        return None
+    if json.loads(run.manifest.read_text(encoding="utf-8")).get("inputs") != inputs(recipe):
         return None
     recipe.reporter.say(f"{run.path} holds the finished run of this recipe; --fresh trains it anew beside it")
     recipe._model_folder = run.model
     results: dict[str, Any] = json.loads(run.results.read_text(encoding="utf-8"))
     return results
+
+
+def inputs(recipe: "Recipe") -> dict[str, Any]:
+    """What a run is made from, by content: the rows of every split, the weights, a recipe class of the user's own."""
+    from .modeling.loading import file_hash, weights_hash
+
+    assert recipe.splits is not None
+    own = recipe.config.recipe
+    return {
+        "data": {
+            split: {"rows": len(rows), "fingerprint": recipe.splits.fingerprints[split]}
+            for split in SPLITS
+            if (rows := getattr(recipe.splits, split)) is not None
+        },
+        "model": {"name": recipe.config.model.name, "sha256": weights_hash(recipe.config.model)},
+        "recipe_class": file_hash(Path(own.rpartition(":")[0]).expanduser()) if own else None,
+    }
+
+
+def check_directory(recipe: "Recipe") -> None:
+    """Refuse to go on in a folder whose run had other settings or inputs, before anything in it is touched.
+
+    Raises:
+        ConfigError: with every difference, or because a finished run has no checkpoint left to go on from.
+    """
+    run = recipe.run_directory
+    path, _ = find_checkpoint(run.checkpoints, identity(recipe))
+    if path is None and run.finished:
+        raise ConfigError(
+            f"{run.path} holds a finished run, of other settings or data and without checkpoints to go on from; "
+            f"{START_ANEW}"
+        )
 
 
 def write_start(recipe: "Recipe") -> None:
@@ -87,18 +123,11 @@ def write_start(recipe: "Recipe") -> None:
 def _manifest(recipe: "Recipe") -> dict[str, Any]:
     from .data.tokenization import tokenizer_hash
     from .devices import device_name
-    from .modeling.loading import weights_hash
 
-    assert recipe.splits is not None
     training = recipe.config.training
     return {
         "started": utc_now(),
-        "data": {
-            split: {"rows": len(rows), "fingerprint": recipe.splits.fingerprints[split]}
-            for split in ("train", "validation", "test")
-            if (rows := getattr(recipe.splits, split)) is not None
-        },
-        "model": {"name": recipe.config.model.name, "sha256": weights_hash(recipe.config.model)},
+        "inputs": inputs(recipe),
         "tokenizer": {
             "sha256": tokenizer_hash(recipe.encoder.tokenizer),
             "max_length": recipe.encoder.max_length,
@@ -117,7 +146,8 @@ def make_encoder(recipe: "Recipe") -> None:
     from .modeling.loading import load_model_config, load_tokenizer, longest_sequence, position_limit
 
     config = recipe.config
-    tokenizer, model_config = load_tokenizer(config.model), load_model_config(config.model)
+    words = recipe.columns()[0].kind == "tokens"
+    tokenizer, model_config = load_tokenizer(config.model, words), load_model_config(config.model)
     limit, wanted = position_limit(model_config), config.tokenization.max_length
     if wanted is not None and limit is not None and wanted > limit:
         raise ConfigError(f"tokenization.max_length: found {wanted}, expected at most {limit}, this model's limit")
@@ -136,7 +166,7 @@ def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
     make_encoder(recipe)
     tables = {}
     with recipe.accelerator.main_process_first():
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             rows = getattr(recipe.splits, split)
             if rows is not None:
                 tables[split] = tokenize_rows(recipe, rows, split, recipe.splits.fingerprints[split])
@@ -153,7 +183,7 @@ def tokenize_rows(recipe: "Recipe", rows: "datasets.Dataset", split: str, finger
         "tokenizer": tokenizer_hash(recipe.encoder.tokenizer),
         "max_length": recipe.encoder.max_length,
         "task": recipe.task,
-        "options": recipe.options.model_dump(mode="json"),
+        "options": recipe.options.model_dump(mode="json", exclude=set(recipe.options_after_tokenization)),
         "labels": list(recipe.labels.names) if recipe.labels else None,
         "code": code_version(recipe),
     }
@@ -174,14 +204,16 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
 
     from .modeling.loading import load_model
     from .modeling.parameters import add_lora, freeze, merge_lora
-    from .training.checkpoint import list_checkpoints, load_weights, name_of
+    from .training.checkpoint import load_weights, name_of
     from .training.loop import fit
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
     run.create()
+    check_directory(recipe)
+    accelerator.wait_for_everyone()  # every process has looked before the main one writes
     write_start(recipe)
     set_seed(config.training.seed)
-    model = load_model(config.model, recipe.auto_model, recipe.model_settings())
+    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id)
     frozen = freeze(model, config.training.freeze)
     if config.training.lora:
         model = add_lora(model, config.training.lora, recipe.lora_task_type)
@@ -201,10 +233,8 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     )
     recipe.timing["fit"] = time.monotonic() - began
     if accelerator.is_main_process:
-        kept = state.best_step or state.step
-        last = list_checkpoints(run.checkpoints)
         bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        load_weights(run.checkpoints / name_of(kept) if state.best_step else last[-1], bare)
+        load_weights(run.checkpoints / name_of(state.best_step or state.step), bare)
         if config.training.lora:
             bare.save_pretrained(run.path / "adapter")
         from .saved_model import save_model
@@ -230,7 +260,6 @@ def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
 
 def identity(recipe: "Recipe") -> dict[str, Any]:
     """What a checkpoint's run and the run that goes on from it must have in common, flat by setting."""
-    assert recipe.splits is not None
     dumped = Config.model_validate(recipe.config.model_dump()).model_dump(mode="json", exclude=FREE)  # type: ignore[arg-type]
     flat: dict[str, Any] = {}
     for section, value in dumped.items():
@@ -238,7 +267,13 @@ def identity(recipe: "Recipe") -> dict[str, Any]:
             flat |= {f"{section}.{key}": inner for key, inner in value.items()}
         else:
             flat[section] = value
-    flat["training rows"] = recipe.splits.fingerprints["train"]
+    made_from = inputs(recipe)
+    for split in ("train", "validation"):
+        flat[f"{split} rows"] = made_from["data"].get(split, {}).get("fingerprint")
+    flat["model weights"] = made_from["model"]["sha256"]
+    flat["recipe class"] = made_from["recipe_class"]
+    # A best score can only be compared with later ones of the same metric.
+    flat["best metric"] = recipe.best_metric + (" (greater is better)" if recipe.greater_is_better else "")
     return flat
 
 
@@ -342,12 +377,13 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
     return recipe._loaded
 
 
-def predict_rows(recipe: "Recipe", rows: Any, progress: bool) -> list[dict[str, Any]]:
-    """Predictions for new rows, in their order."""
+def predict_rows(recipe: "Recipe", rows: Any, progress: bool, ids: Sequence[Any] | None) -> list[dict[str, Any]]:
+    """Predictions for new rows, in their order. Labels that they may have are not even read."""
     from .data.splits import load_rows
 
     loaded_model(recipe)
-    data = load_rows(as_source(recipe, rows), recipe.config.data, recipe.columns())
+    columns = [column for column in recipe.columns() if not column.is_label]
+    data = load_rows(as_source(recipe, rows, ids), recipe.config.data, columns)
     _, values = score_rows(recipe, data, progress)
     return recipe.postprocess(values, data)
 
@@ -375,17 +411,27 @@ def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[
 
     loaded_model(recipe)
     data = load_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), require_labels=True)
+    if problems := recipe.check_labels(data, "rows"):
+        raise DataError(problems)
     loss, values = score_rows(recipe, data, progress)
     scores = compute_metrics(recipe.metrics, recipe.outputs(values, data))
     return {"task": recipe.task, "rows": len(data), "scores": scores | {"loss": loss}}
 
 
-def as_source(recipe: "Recipe", rows: Any) -> Any:
-    """Plain texts, pairs or token lists as rows with the task's column names; all else as it is."""
+def as_source(recipe: "Recipe", rows: Any, ids: Sequence[Any] | None = None) -> Any:
+    """Plain texts, pairs or token lists as rows with the task's column names; all else as it is.
+
+    Args:
+        ids: what the rows are called in the output, where they don't say themselves.
+    """
     if isinstance(rows, Path):
         return str(rows)
-    if isinstance(rows, (list, tuple)) and rows and not isinstance(rows[0], Mapping):
+    if not isinstance(rows, (list, tuple)) or not rows:
+        return rows
+    if not isinstance(rows[0], Mapping):
         names = [column.name for column in recipe.columns()]
         as_tuples = [row if isinstance(row, tuple) else (row,) for row in rows]
-        return [dict(zip(names, row, strict=False)) for row in as_tuples]
-    return rows
+        rows = [dict(zip(names, row, strict=False)) for row in as_tuples]
+        ids = ids or range(1, len(rows) + 1)
+    key = recipe.config.data.id_column or "id"
+    return [{key: str(i), **row} for i, row in zip(ids, rows, strict=True)] if ids else rows

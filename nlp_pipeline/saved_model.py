@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .config import Config, build_config
 from .errors import ModelError
 from .modeling.loading import quiet_transformers
@@ -27,14 +29,15 @@ def save_model(recipe: "Recipe", model: Any, tokenizer: Any, max_length: int, fo
     with quiet_transformers():
         model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
-    content = {"config": recipe.config.model_dump(mode="json"), "max_length": max_length}
+    weights = None if recipe.weights is None else recipe.weights.tolist()
+    content = {"config": recipe.config.model_dump(mode="json"), "max_length": max_length, "class_weights": weights}
     write_text(aside / RECIPE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)
 
 
-def read_saved_config(path: Path) -> tuple[Config, Path]:
-    """The config and the model folder of a run directory or of its `model` folder.
+def read_saved_config(path: Path) -> tuple[Config, Path, np.ndarray | None]:
+    """The config, the model folder and the class weights of a run directory or of its `model` folder.
 
     The config names the saved model in place of the one that training started from.
     """
@@ -54,6 +57,7 @@ def read_saved_config(path: Path) -> tuple[Config, Path]:
         content = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
         raw = dict(content["config"])
         max_length = int(content["max_length"])
+        weights = content.get("class_weights")
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"{folder / RECIPE_FILE} is not what a run writes; is it damaged?") from None
     raw["model"] = {"name": str(folder.resolve())}
@@ -62,4 +66,5 @@ def read_saved_config(path: Path) -> tuple[Config, Path]:
     raw["tokenization"] = {**raw["tokenization"], "max_length": max_length}
     raw["training"] = {**raw["training"], "lora": None, "freeze": [], "early_stopping": None}
     raw["output"] = {"dir": str(path)}
-    return build_config(raw, in_memory={"train": []}), folder
+    config = build_config(raw, in_memory={"train": []})
+    return config, folder, None if weights is None else np.array(weights, np.float32)

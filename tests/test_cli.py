@@ -51,9 +51,10 @@ def test_predict_reads_a_file_or_standard_input_and_keeps_the_row_ids(run, capsy
     assert [line["row_id"] for line in lines] == ["x7", "x9"]
     monkeypatch.setattr("sys.stdin", io.StringIO('where is the card\n\n{"text": "late again"}\n'))
     assert call("predict", run) == 2
-    monkeypatch.setattr("sys.stdin", io.StringIO("where is the card\nlate again\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("where is the card\n\nlate again\n"))
     assert call("predict", run, "-o", "out.jsonl") == 0
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["row_id"] for line in written] == ["1", "3"]  # the numbers of the lines
     assert [line["prediction"] for line in written] == [line["prediction"] for line in lines]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import ConfigError
 from .schema import Config, ModelConfig
 
+NEEDS_VALIDATION = "needs validation rows; give data.validation or data.validation_fraction=0.1"
+
 
 def check_config(config: Config, in_memory: Mapping[str, Any], reported: Sequence[str] = ()) -> list[str]:
     """Every problem of the settings taken together, the task's own included.
@@ -74,12 +76,8 @@ def model_folder(name: str) -> Path | None:
 def _check_training(config: Config, in_memory: Mapping[str, Any]) -> list[str]:
     problems = []
     training, batch = config.training, config.batch
-    has_validation = bool(config.data.validation or config.data.validation_fraction or "validation" in in_memory)
-    may_have_validation = str(config.data.train).startswith("hub:") or config.data.format in ("hub", "disk")
-    if training.early_stopping and not has_validation and not may_have_validation:
-        problems.append(
-            "training.early_stopping: needs validation rows; give data.validation or data.validation_fraction=0.1"
-        )
+    if training.early_stopping and not _may_have_validation(config, in_memory):
+        problems.append(f"training.early_stopping: {NEEDS_VALIDATION}")
     if batch.micro and batch.micro > batch.size:
         problems.append(f"batch.micro: found {batch.micro}, expected at most batch.size, which is {batch.size}")
     for pattern in training.freeze:
@@ -95,6 +93,15 @@ def _check_training(config: Config, in_memory: Mapping[str, Any]) -> list[str]:
             f"training.max_steps, which is {training.max_steps}"
         )
     return problems
+
+
+def _may_have_validation(config: Config, in_memory: Mapping[str, Any]) -> bool:
+    """Whether there are validation rows, or the training rows' source may bring some (only reading it can tell)."""
+    from ..data.sources import plan_sources
+
+    sources = plan_sources(config.data, in_memory).sources
+    containers = [source for source in sources.get("train", []) if source.is_container]
+    return bool(sources.get("validation") or config.data.validation_fraction or containers)
 
 
 def _check_output(config: Config) -> list[str]:

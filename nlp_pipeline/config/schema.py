@@ -131,7 +131,7 @@ class TrainingConfig(Section):
     """Warm-up: below 1 a share of all steps, from 1 on a number of steps."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay; never on biases and norm weights."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """AdamW's decay rates of the moment estimates."""
     epsilon: float = Field(1e-8, gt=0)
     """AdamW's epsilon."""
@@ -162,7 +162,7 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """What is measured, and when."""
 
-    every: int | Literal["epoch"] = "epoch"
+    every: Annotated[int, Field(ge=1)] | Literal["epoch"] = "epoch"
     """Evaluate on the validation rows every epoch or every N steps; a checkpoint is saved at the same moments."""
     metrics: list[str] | None = None
     """Metric names or paths; by default the task's."""

@@ -108,4 +108,4 @@ def _note_small(names: np.ndarray, sizes: np.ndarray) -> list[str]:
     found = listed(
         f"{quoted(str(name))} ({counted(int(size), 'row')})" for name, size in zip(names, sizes, strict=True)
     )
-    return [f"too few rows to split, all kept for training: {found}"]
+    return [f"fewer rows than splits, all kept for training: {found}"]

@@ -27,7 +27,7 @@ class Labels:
         """The distinct values, whole numbers in numeric order, all else in alphabetical; `first` leads if present."""
         distinct = set(values)
         numeric = all(value.lstrip("-").isdigit() for value in distinct)
-        ordered = sorted(distinct, key=int) if numeric else sorted(distinct)
+        ordered = sorted(distinct, key=lambda value: (int(value), value)) if numeric else sorted(distinct)
         if first in distinct:
             ordered.remove(first)
             ordered.insert(0, first)
@@ -35,11 +35,9 @@ class Labels:
 
     @classmethod
     def from_model_config(cls, config: Any) -> "Labels | None":
-        """The names a fine-tuned checkpoint carries; None for the placeholders LABEL_0, LABEL_1, …"""
+        """The names that a model carries, transformers' placeholders LABEL_0, LABEL_1, … included."""
         names = {int(i): str(name) for i, name in (getattr(config, "id2label", None) or {}).items()}
-        if not names or all(name == f"LABEL_{i}" for i, name in names.items()):
-            return None
-        return cls(tuple(names[i] for i in sorted(names)))
+        return cls(tuple(names[i] for i in sorted(names))) if names else None
 
     @cached_property
     def ids(self) -> Mapping[str, int]:

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,10 +75,13 @@ class Encoder:
         self._rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._rust.no_padding()
         self._rust.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+        self._spaced = wants_space(tokenizer)
 
     def __call__(self, texts: Sequence[Any], pairs: Sequence[str] | None = None, words: bool = False) -> Encoded:
         """Encode texts (or lists of words), each with a second text where `pairs` is given."""
         rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        if words and self._spaced:
+            rows = [[f" {word}" for word in row] for row in rows]
         # The fast form keeps no word ids.
         encode = self._rust.encode_batch if words else self._rust.encode_batch_fast
         encodings = encode(rows, is_pretokenized=words)
@@ -173,13 +177,19 @@ def cache_root(configured: str | None = None) -> Path:
 
 
 def code_version(owner: Any) -> str:
-    """SHA-256 over the source of a task's module and of this one: changed preprocessing code changes the key."""
+    """SHA-256 over the source that makes token ids: this module, its helpers, and the task's with its parents'."""
+    from ..recipe import Recipe
+    from . import labels, tags
+
     digest = hashlib.sha256()
-    for thing in (Encoder, type(owner)):
+    classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
+    for module in (sys.modules[__name__], labels, tags):
+        digest.update(inspect.getsource(module).encode())
+    for cls in classes:
         try:
-            source = inspect.getsource(inspect.getmodule(thing) or thing)
+            source = inspect.getsource(inspect.getmodule(cls) or cls)
         except (OSError, TypeError):  # typed into a notebook or an interpreter
-            source = "".join(f"{k}:{getattr(v, '__code__', v)!r}" for k, v in sorted(vars(type(owner)).items()))
+            source = "".join(f"{k}:{getattr(v, '__code__', v)!r}" for k, v in sorted(vars(cls).items()))
         digest.update(source.encode())
     return digest.hexdigest()
 
@@ -193,6 +203,13 @@ def tokenizer_hash(tokenizer: Any) -> str:
     rust.no_truncation()
     parts = [rust.to_str(), str(tokenizer.truncation_side), ",".join(tokenizer.model_input_names)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def wants_space(tokenizer: Any) -> bool:
+    """Whether this is a byte-level tokenizer that takes a word without a space before it for the rest of another."""
+    pre = json.loads(tokenizer.backend_tokenizer.to_str()).get("pre_tokenizer") or {}
+    steps = pre.get("pretokenizers", [pre])
+    return any(step.get("type") == "ByteLevel" and not step.get("add_prefix_space") for step in steps)
 
 
 def tokenize(

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,21 @@ LONGEST_DEFAULT = 512
 """Longest default sequence: models that allow more are asked for it by `tokenization.max_length`."""
 
 
-def load_tokenizer(config: ModelConfig) -> Any:
-    """The tokenizer of a model, from the disk or the Hub's cache before the network."""
+def load_tokenizer(config: ModelConfig, words: bool = False) -> Any:
+    """The tokenizer of a model, from the disk or the Hub's cache before the network.
+
+    Args:
+        words: it will be given words, not running text: a byte-level tokenizer (GPT-2, RoBERTa) then has to put a
+            space before each, or it would spell most of them letter by letter.
+    """
     from transformers import AutoTokenizer
+
+    from ..data.tokenization import wants_space
 
     name = config.tokenizer or config.name
     tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config.revision)
+    if words and tokenizer.is_fast and wants_space(tokenizer):
+        tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config.revision, add_prefix_space=True)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # padded positions are masked: any id serves
     return tokenizer
@@ -45,19 +54,25 @@ def load_model_config(config: ModelConfig) -> Any:
             ]
         )
     for key, value in config.settings.items():
-        setattr(loaded, key, value)
+        try:
+            setattr(loaded, key, value)
+        except Exception as error:  # configs check their fields' types themselves, each with an error of its own
+            raise ModelError(f"model.settings.{key}: found {value!r}; {_first_line(error)}") from error
     return loaded
 
 
-def load_model(config: ModelConfig, auto_class: str, settings: Mapping[str, Any]) -> "torch.nn.Module":
+def load_model(
+    config: ModelConfig, auto_class: str, settings: Mapping[str, Any], pad_token_id: int | None = None
+) -> "torch.nn.Module":
     """The pretrained model under a head for this task.
 
-    A head that comes with the checkpoint is kept only if its label names are the task's; one for other labels is
-    drawn anew, even if it happens to have the same size.
+    A head that comes with the checkpoint is kept only if its label names are the task's; one for other labels (or
+    for nameless ones) is drawn anew, even if it happens to have the same size.
 
     Args:
         auto_class: a class of transformers, e.g. `AutoModelForSequenceClassification`.
         settings: entries of the model's config: label names, problem type.
+        pad_token_id: the tokenizer's, for models that look for the last token of a row and whose config names none.
     """
     import torch
     import transformers
@@ -67,25 +82,31 @@ def load_model(config: ModelConfig, auto_class: str, settings: Mapping[str, Any]
     before = Labels.from_model_config(model_config)
     for key, value in settings.items():
         setattr(model_config, key, value)
+    if getattr(model_config, "pad_token_id", None) is None:
+        model_config.pad_token_id = pad_token_id
     cls = getattr(transformers, auto_class)
-    model = _load_local_first(
+    model, report = _load_local_first(
         cls.from_pretrained,
         config.name,
         config.revision,
         config=model_config,
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
+        output_loading_info=True,
     )
-    if "id2label" in settings and before is not None and before.names != tuple(settings["id2label"].values()):
-        _draw_head(model, cls)
+    if "id2label" in settings and (before is None or before.names != tuple(settings["id2label"].values())):
+        _draw_head(model, cls, fresh={*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     return model
 
 
-def _draw_head(model: Any, cls: Any) -> None:
-    """Give everything above the base model fresh weights."""
-    fresh = cls.from_config(model.config).state_dict()
+def _draw_head(model: Any, cls: Any, fresh: Set[str]) -> None:
+    """Give everything above the base model fresh weights, unless it has them (`fresh` names what came from nowhere)."""
     prefix = model.base_model_prefix + "."
-    model.load_state_dict({k: v for k, v in fresh.items() if not k.startswith(prefix)}, strict=False)
+    head = {name for name in model.state_dict() if not name.startswith(prefix)}
+    if head <= fresh:
+        return
+    drawn = cls.from_config(model.config).state_dict()
+    model.load_state_dict({name: drawn[name] for name in head}, strict=False)
 
 
 def check_weights(config: ModelConfig) -> None:

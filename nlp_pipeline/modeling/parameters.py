@@ -81,16 +81,26 @@ def add_lora(model: Any, config: LoraConfig, task_type: str | None) -> Any:
     from peft import get_peft_model
 
     targets = config.target_modules
-    return get_peft_model(
-        model,
-        PeftConfig(
-            r=config.r,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            task_type=task_type,
-        ),
+    settings = PeftConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type=task_type,
     )
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as error:
+        layers = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
+        raise ConfigError(
+            f"training.lora.target_modules: found {targets!r}: {error}; the linear layers are named {', '.join(layers)}"
+        ) from error
+
+
+def _is_linear(module: Any) -> bool:
+    import torch
+
+    return isinstance(module, torch.nn.Linear)
 
 
 def merge_lora(model: Any) -> Any:

@@ -54,6 +54,7 @@ class TextClassification(Recipe):
     auto_model = "AutoModelForSequenceClassification"
     lora_task_type = "SEQ_CLS"
     column_names = frozenset({"text", "text_pair", *(c.name for c in TARGETS.values())})
+    options_after_tokenization = frozenset({"class_weights", "threshold"})
     summary = "one label, several labels or a number for a text or a pair of texts"
 
     class Options(Section):
@@ -114,8 +115,12 @@ class TextClassification(Recipe):
         self.weights, problems = label_weights(self.options.class_weights, self.labels, rows, self.kind)
         for split in ("validation", "test"):
             if (part := getattr(splits, split)) is not None:
-                problems += self.labels.check(self._label_lists(part), column(part, "row_id"), split)
+                problems += self.check_labels(part, split)
         return problems
+
+    def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
+        """Labels that training never showed."""
+        return self.labels.check(self._label_lists(rows), column(rows, "row_id"), split) if self.labels else []
 
     def restore(self, model_config: Any) -> None:
         """Label names from the model's config."""

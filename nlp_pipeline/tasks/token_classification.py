@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..config.keywords import SPLITS
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
@@ -33,6 +34,7 @@ class TokenClassification(Recipe):
     auto_model = "AutoModelForTokenClassification"
     lora_task_type = "TOKEN_CLS"
     column_names = frozenset({"tokens", "tags"})
+    options_after_tokenization = frozenset({"class_weights"})
     summary = "a tag for every word: entities (IOB2), parts of speech"
 
     class Options(Section):
@@ -66,31 +68,41 @@ class TokenClassification(Recipe):
 
     def learn(self, splits: "Splits") -> list[str]:
         """Tag names from the training rows; reports what the tags of every split get wrong."""
-        problems, tags_of = [], {}
-        for split in ("train", "validation", "test"):
-            if (rows := getattr(splits, split)) is not None:
-                raw, row_ids = column(rows, "tags"), column(rows, "row_id")
-                if (bad := self._unnamed(raw, row_ids, split)) is not None:
-                    problems.append(bad)
-                    continue
-                named = [self._named(tags) for tags in raw]
-                if self.kind == "tags":
-                    found, note = tag_problems(named, row_ids, split)
-                    problems += found
-                    splits.notes.extend([note] if note else [])
-                tags_of[split] = [self._clean(tags) for tags in raw]
-        if problems or "train" not in tags_of:
+        parts = {split: rows for split in SPLITS if (rows := getattr(splits, split)) is not None}
+        problems = []
+        for split, rows in parts.items():
+            found, note = self._malformed(rows, split)
+            problems += found
+            splits.notes.extend([note] if note else [])
+        if problems or "train" not in parts:
             return problems
+        tags_of = {split: [self._clean(tags) for tags in column(rows, "tags")] for split, rows in parts.items()}
         names = {tag for split in ("train", *self.carved()) for tags in tags_of[split] for tag in tags}
         if self.options.label_all_subwords and self.kind == "tags":
             names |= {inside_tag(tag) for tag in names}
         self.labels = Labels.from_values(names, first=OUTSIDE)
         require_labels(self.labels, "tags")
         self.weights, problems = label_weights(self.options.class_weights, self.labels, tags_of["train"], self.kind)
-        if self.kind == "single_label":  # an entity tag never seen in training counts as missed; a plain one is a slip
-            for split in tags_of.keys() - {"train"}:
-                problems += self.labels.check(tags_of[split], column(getattr(splits, split), "row_id"), split)
-        return problems
+        return problems + [p for split in parts if split != "train" for p in self._unseen(parts[split], split)]
+
+    def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
+        """Tags that are malformed, and plain tags that training never showed."""
+        problems, _ = self._malformed(rows, split)
+        return problems or self._unseen(rows, split)
+
+    def _malformed(self, rows: "datasets.Dataset", split: str) -> tuple[list[str], str | None]:
+        """Problems, and a note on what will be repaired."""
+        raw, row_ids = column(rows, "tags"), column(rows, "row_id")
+        if (bad := self._unnamed(raw, row_ids, split)) is not None:
+            return [bad], None
+        return tag_problems([self._named(tags) for tags in raw], row_ids, split) if self.kind == "tags" else ([], None)
+
+    def _unseen(self, rows: "datasets.Dataset", split: str) -> list[str]:
+        # An entity tag never seen in training counts as missed; a plain one is a slip.
+        if self.kind == "tags":
+            return []
+        tags = [self._clean(tags) for tags in column(rows, "tags")]
+        return self._known.check(tags, column(rows, "row_id"), split)
 
     def restore(self, model_config: Any) -> None:
         """Tag names from the model's config."""

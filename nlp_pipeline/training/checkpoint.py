@@ -16,17 +16,19 @@ from ..errors import CheckpointError, ConfigError
 from ..run_directory import folder_hash, write_text
 
 MANIFEST = "manifest.json"
+START_ANEW = "start anew beside the old run with --fresh (in Python: run(fresh=True))"
 
 
 @dataclass
 class TrainState:
     """Where training stands.
 
-    `step` counts optimizer steps done; `best_step` is the evaluation that `best_score` was read at; `stale` counts
-    evaluations since then; `examples` counts rows seen.
+    `step` counts optimizer steps done, of `total_steps` planned; `best_step` is the evaluation that `best_score` was
+    read at; `stale` counts evaluations since then; `examples` counts rows seen.
     """
 
     step: int = 0
+    total_steps: int = 0
     examples: int = 0
     best_score: float | None = None
     best_step: int | None = None
@@ -97,8 +99,7 @@ def find_checkpoint(folder: Path, identity: Mapping[str, Any]) -> tuple[Path | N
             continue
         changed = _differences(_read_state(path)["identity"], identity)
         if changed:
-            fix = "go back to the old settings, or start anew beside the old run with --fresh"
-            raise ConfigError([f"{line}; {fix}" for line in changed])
+            raise ConfigError([f"{line}; go back to it, or {START_ANEW}" for line in changed])
         return path, notes
     return None, notes
 
@@ -106,6 +107,13 @@ def find_checkpoint(folder: Path, identity: Mapping[str, Any]) -> tuple[Path | N
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints by step, oldest first."""
     return sorted(p for p in folder.glob("step-*") if p.is_dir()) if folder.is_dir() else []
+
+
+def remove_after(folder: Path, step: int) -> None:
+    """Delete checkpoints beyond the one that a run goes on from: they are damaged, and would pass for the newest."""
+    for path in list_checkpoints(folder):
+        if path.name > name_of(step):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def verify(path: Path) -> str | None:

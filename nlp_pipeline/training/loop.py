@@ -11,10 +11,18 @@ import numpy as np
 from ..config.schema import Config
 from ..data.batching import Sampler, micro_batches, share
 from ..data.fields import collate
-from ..errors import NonFiniteError
+from ..errors import ConfigError, NonFiniteError
 from ..progress import Reporter
 from ..run_directory import RunDirectory
-from .checkpoint import TrainState, find_checkpoint, load_checkpoint, remove_old, save_checkpoint
+from .checkpoint import (
+    START_ANEW,
+    TrainState,
+    find_checkpoint,
+    load_checkpoint,
+    remove_after,
+    remove_old,
+    save_checkpoint,
+)
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 
 if TYPE_CHECKING:
@@ -129,7 +137,7 @@ def fit(
     schedule = make_schedule(config.training, plan.total_steps)
     bare = model.to(accelerator.device)
     optimizer = make_optimizer(bare, config.training)
-    state = _resume(run, bare, optimizer, identity, reporter)
+    state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
     model, prepared = accelerator.prepare(bare, optimizer)
@@ -197,19 +205,38 @@ def recompute_activations(model: Any) -> None:
 
 
 def _resume(
-    run: RunDirectory, model: Any, optimizer: Any, identity: Mapping[str, Any], reporter: Reporter
+    run: RunDirectory,
+    model: Any,
+    optimizer: Any,
+    identity: Mapping[str, Any],
+    reporter: Reporter,
+    accelerator: "Accelerator",
+    plan: Plan,
 ) -> TrainState:
+    """Put the newest whole checkpoint in place, if there is one, and cut the metric log back to it."""
     path, notes = find_checkpoint(run.checkpoints, identity)
     for note in notes:
         reporter.say(note)
-    if path is None:
-        if reporter.active:
-            run.rewind_log(-1)
-        return TrainState()
-    state = load_checkpoint(path, model, optimizer)
-    reporter.say(f"going on from {path.name} ({state.examples:,} rows seen)")
-    if reporter.active:
-        run.rewind_log(state.step)
+    state = TrainState()
+    if path is not None:
+        state = load_checkpoint(path, model, optimizer)
+        if state.step > plan.total_steps:
+            raise ConfigError(
+                f"training.epochs: {run.path} has trained {state.step:,} steps already, more than the "
+                f"{plan.total_steps:,} wanted now; {START_ANEW}"
+            )
+        reporter.say(f"going on from {path.name} ({state.examples:,} rows seen)")
+        if state.total_steps != plan.total_steps:
+            reporter.say(
+                f"the run is now {plan.total_steps:,} steps long, not {state.total_steps:,}: the learning rate goes on "
+                f"as on the longer course, and the weights will not be those of a run planned so from its start"
+            )
+        if state.scaler and getattr(accelerator, "scaler", None) is not None:
+            accelerator.scaler.load_state_dict(state.scaler)
+    state.total_steps = plan.total_steps
+    if accelerator.is_main_process:
+        run.rewind_log(state.step if path is not None else -1)
+        remove_after(run.checkpoints, state.step)
     return state
 
 

@@ -95,7 +95,7 @@ def test_rare_classes_stay_in_training() -> None:
     assert splits.notes == [
         "validation: 3 rows of 33 carved from the training rows (seed 13, stratified by label)",
         "test: 6 rows of 33 carved from the training rows (seed 13, stratified by label)",
-        'train: too few rows to split, all kept for training: "b" (2 rows), "c" (1 row)',
+        'train: fewer rows than splits, all kept for training: "b" (2 rows), "c" (1 row)',
     ]
     ids = [int(i) for part in (splits.train, splits.validation, splits.test) for i in part["row_id"]]
     assert sorted(ids) == list(range(1, 34))
