@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -64,6 +64,8 @@ class Recipe:
     weights: np.ndarray | None = None
     """float32[labels], the classes' weights in the loss."""
     pad_token_id: int = 0
+    padded_because: str | None = "no model was looked at yet"
+    """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""
     encoder: "Encoder"
     """The tokenizer at the run's maximum length; there from `tokenize` on."""
 
@@ -359,6 +361,12 @@ class Recipe:
 
             self._accelerator = make_accelerator(self.config.training.precision)
         return self._accelerator
+
+    @property
+    def sampling(self) -> Literal["random", "length_grouped"]:
+        """How rows come into batches: plainly shuffled, unless padding makes it worth to group them by length."""
+        wanted = self.config.batch.sampling
+        return wanted if wanted != "auto" else "random" if self.padded_because is None else "length_grouped"
 
     @property
     def is_main_process(self) -> bool:

@@ -41,7 +41,7 @@ FREE = {
     "data": True,  # its content is compared by fingerprint
     "tokenization": {"cache", "cache_dir"},
     "batch": {"micro", "evaluation"},
-    "training": {"epochs", "max_steps", "log_every", "early_stopping", "gradient_checkpointing"},
+    "training": {"epochs", "max_steps", "log_every", "early_stopping", "gradient_checkpointing", "verify_parity"},
     "evaluation": {"metrics", "every"},
 }
 
@@ -153,11 +153,27 @@ def make_encoder(recipe: "Recipe") -> None:
         raise ConfigError(f"tokenization.max_length: found {wanted}, expected at most {limit}, this model's limit")
     recipe.encoder = Encoder(tokenizer, wanted or longest_sequence(tokenizer, model_config))
     recipe.pad_token_id = tokenizer.pad_token_id or 0
+    recipe.padded_because = _why_padded(recipe, model_config)
     if recipe.labels is not None:
         before = recipe.labels
         recipe.labels = before.reordered_like(Labels.from_model_config(model_config))
         if recipe.weights is not None and recipe.labels is not before:
             recipe.weights = recipe.weights[[before.ids[name] for name in recipe.labels.names]]
+
+
+def _why_padded(recipe: "Recipe", model_config: Any) -> str | None:
+    """Why the model runs padded; None when it runs without padding.
+
+    Raises:
+        ConfigError: it was asked for and can't be had.
+    """
+    from .modeling.padding_free import why_not
+
+    wanted = recipe.config.batch.padding_free
+    reason = "batch.padding_free is false" if wanted is False else why_not(model_config)
+    if wanted is True and reason:
+        raise ConfigError(f"batch.padding_free: found true, but {reason}; leave it out")
+    return reason
 
 
 def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
@@ -215,6 +231,7 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     set_seed(config.training.seed)
     model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id)
     frozen = freeze(model, config.training.freeze)
+    run_packed(recipe, model)
     if config.training.lora:
         model = add_lora(model, config.training.lora, recipe.lora_task_type)
     _announce(recipe, model, frozen)
@@ -245,6 +262,17 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     return state
 
 
+def run_packed(recipe: "Recipe", model: Any) -> None:
+    """Let a freshly loaded model run without padding where it can, and drop out cheaply on the CPU."""
+    from .modeling.dropout import use_fast_dropout
+    from .modeling.padding_free import PaddingFree
+
+    if recipe.padded_because is None:
+        PaddingFree(model)
+    if recipe.accelerator.device.type == "cpu":
+        use_fast_dropout(model)
+
+
 def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -252,6 +280,8 @@ def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
     accelerator = recipe.accelerator
     devices = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
     precision = {"no": "fp32"}.get(str(accelerator.mixed_precision), str(accelerator.mixed_precision))
+    if recipe.padded_because and recipe.config.batch.padding_free is not False:
+        recipe.reporter.say(f"padding: rows are padded, {recipe.padded_because}; batches hold rows of like length")
     recipe.reporter.say(
         f"model: {recipe.config.model.name}, {total / 1e6:.1f} M parameters{some}; "
         f"{precision} on {accelerator.device.type}, {devices}"
@@ -270,6 +300,7 @@ def identity(recipe: "Recipe") -> dict[str, Any]:
     made_from = inputs(recipe)
     for split in ("train", "validation"):
         flat[f"{split} rows"] = made_from["data"].get(split, {}).get("fingerprint")
+    flat["batch.sampling"] = recipe.sampling
     flat["model weights"] = made_from["model"]["sha256"]
     flat["recipe class"] = made_from["recipe_class"]
     # A best score can only be compared with later ones of the same metric.
@@ -373,6 +404,7 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
         if not hasattr(recipe, "encoder"):
             recipe.restore(model.config)
             make_encoder(recipe)
+        run_packed(recipe, model)
         recipe._loaded = (model.to(recipe.accelerator.device), recipe.encoder)
     return recipe._loaded
 

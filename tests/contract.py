@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nlp_pipeline import DataError, Recipe
-from nlp_pipeline.training.loop import Stepper
+from nlp_pipeline.training.inputs import InputMaker
+from nlp_pipeline.training.step import Stepper
 
 STEPS = 6
 SETTINGS = {
@@ -99,6 +100,24 @@ class RecipeContract:
         assert "foo" in str(error.value)
         assert "bar" in str(error.value)
 
+    def test_padding_free_and_compact_training_equal_padded_training(self, tiny_bert, tmp_path):
+        still = {"name": tiny_bert, "settings": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
+        settings = [{"compact_vocabulary": False}, {"compact_vocabulary": True, "verify_parity": True}]
+        results, weights, predictions = [], [], []
+        for number, training in enumerate(settings):
+            batch = {"padding_free": "auto" if number else False, "sampling": "random"}
+            training |= {"weight_decay": 0.1, "learning_rate": 1e-3}
+            recipe = self.make(tiny_bert, tmp_path / str(number), model=still, batch=batch, training=training)
+            results.append(recipe.run(progress=False)["scores"])
+            assert (recipe.padded_because is None) == bool(number)
+            weights.append(self.weights(recipe))
+            predictions.append(recipe.predict(self.plain))
+        assert weights[0].keys() == weights[1].keys()
+        for name, wanted in weights[0].items():
+            np.testing.assert_allclose(weights[1][name], wanted, atol=2e-4, err_msg=name)
+        assert results[1]["loss"] == pytest.approx(results[0]["loss"], rel=1e-3)
+        assert [p["row_id"] for p in predictions[0]] == [p["row_id"] for p in predictions[1]]
+
     @pytest.mark.parametrize("micro", [1, 3])
     def test_any_split_into_micro_batches_trains_alike(self, tiny_bert, tmp_path, micro):
         still = {"name": tiny_bert, "settings": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
@@ -127,10 +146,9 @@ class RecipeContract:
                 kept.update({n: p.grad.numpy().copy() for n, p in model.named_parameters() if p.grad is not None})
 
         optimizer = Keep(model.parameters(), lr=0.0)
-        config = recipe.config.model_copy(
-            update={"training": recipe.config.training.model_copy(update={"max_grad_norm": None})}
-        )
-        Stepper(recipe, model, optimizer, recipe.accelerator, recipe.tables["train"], config).step(np.arange(8), 0)
+        table, training = recipe.tables["train"], recipe.config.training.model_copy(update={"max_grad_norm": None})
+        given = InputMaker(recipe, table, 0, 1, recipe.config.batch.micro, 10**6, padded=True)((0, np.arange(8)))
+        Stepper(recipe, model, optimizer, recipe.accelerator, table, training).step(given)
         return kept
 
     def test_resume_equals_uninterrupted(self, tiny_bert, tmp_path, monkeypatch):
@@ -138,10 +156,10 @@ class RecipeContract:
         through.run(progress=False)
         step = Stepper.step
 
-        def stopping(self, rows, number):
-            if number == 4:
+        def stopping(self, given):
+            if given.number == 4:
                 raise Interrupted
-            return step(self, rows, number)
+            return step(self, given)
 
         monkeypatch.setattr(Stepper, "step", stopping)
         with pytest.raises(Interrupted):

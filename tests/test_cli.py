@@ -99,9 +99,9 @@ def test_mistakes_are_one_message_and_exit_code_2(run, arguments, message, capsy
 
 
 def test_a_crash_says_what_was_kept_and_how_to_go_on(run, capsys, monkeypatch):
-    from nlp_pipeline.training.loop import Stepper
+    from nlp_pipeline.training.step import Stepper
 
-    def broken(self, rows, step):
+    def broken(self, given):
         raise RuntimeError("the cable fell out")
 
     monkeypatch.setattr(Stepper, "step", broken)

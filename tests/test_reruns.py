@@ -40,7 +40,7 @@ def test_other_test_rows_are_scored_without_training(make, monkeypatch):
     make().run(progress=False)
     again = make()
     again._in_memory["test"] = ROWS[:5]
-    monkeypatch.setattr("nlp_pipeline.training.loop.Stepper.step", None)
+    monkeypatch.setattr("nlp_pipeline.training.step.Stepper.step", None)
     assert again.run(progress=False)["rows"] == 5
 
 
@@ -78,14 +78,14 @@ def test_damaged_checkpoints_don_t_displace_good_ones(make, tmp_path):
 
 
 def test_the_metric_log_is_cut_back_without_progress_too(make, tmp_path, monkeypatch):
-    from nlp_pipeline.training.loop import Stepper
+    from nlp_pipeline.training.step import Stepper
 
     step = Stepper.step
 
-    def stopping(self, rows, number):
-        if number == 3:
+    def stopping(self, given):
+        if given.number == 3:
             raise RuntimeError
-        return step(self, rows, number)
+        return step(self, given)
 
     settings = {"checkpoint": {"every": 2}, "log_every": 1}
     monkeypatch.setattr(Stepper, "step", stopping)

@@ -90,8 +90,11 @@ class BatchConfig(Section):
     """Most rows per device in one forward pass; by default as many as the step needs, bounded by token count."""
     evaluation: int = Field(64, ge=1)
     """Rows per device in one forward pass at evaluation and prediction."""
-    sampling: Literal["random", "length_grouped"] = "random"
-    """`random` shuffles plainly; `length_grouped` puts rows of like length in a batch: less padding."""
+    sampling: Literal["auto", "random", "length_grouped"] = "auto"
+    """`random` shuffles plainly; `length_grouped` puts rows of like length in a batch: less padding. `auto` is random
+    where the model runs without padding, else grouped."""
+    padding_free: bool | Literal["auto"] = "auto"
+    """Run the model on real tokens only: the same result for less. `auto` where the architecture has such a form."""
 
 
 class LoraConfig(Section):
@@ -155,6 +158,10 @@ class TrainingConfig(Section):
     """Needs validation rows."""
     lora: LoraConfig | None = None
     """Train adapters instead of all the weights."""
+    compact_vocabulary: bool | Literal["auto"] = "auto"
+    """Train only the embedding rows that the training rows use: the same result for less. `auto`: where it pays."""
+    verify_parity: bool = False
+    """Compare the first batch's loss and gradient with those of the padded eager model, and stop if they differ."""
     log_every: int = Field(10, ge=1)
     """Steps between reads of the loss (each read waits for the device)."""
 

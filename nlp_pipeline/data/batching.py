@@ -62,14 +62,17 @@ def share(rows: np.ndarray, rank: int, processes: int) -> np.ndarray:
     return rows[rank::processes]
 
 
-def micro_batches(rows: np.ndarray, lengths: np.ndarray, micro: int | None, max_tokens: int) -> list[np.ndarray]:
+def micro_batches(
+    rows: np.ndarray, lengths: np.ndarray, micro: int | None, max_tokens: int, padded: bool = True
+) -> list[np.ndarray]:
     """Split a process's share of a step into forward passes.
 
     Args:
         rows: int[n] positions.
         lengths: int[table] tokens of each row.
         micro: most rows in one pass, or None to go by `max_tokens`.
-        max_tokens: padded tokens (rows times longest) in one pass when `micro` is None; a single row may exceed it.
+        max_tokens: tokens in one pass when `micro` is None; a single row may exceed it.
+        padded: count a pass as its rows times the longest of them, not as the sum of their tokens.
 
     Returns:
         Parts that together hold the rows in their order. An empty share gives one empty part, since every process
@@ -77,12 +80,12 @@ def micro_batches(rows: np.ndarray, lengths: np.ndarray, micro: int | None, max_
     """
     if micro is not None:
         return [rows[i : i + micro] for i in range(0, len(rows), micro)] or [rows]
-    parts, start, longest = [], 0, 0
-    for i, length in enumerate(lengths[rows]):
-        longest = max(longest, int(length))
-        if i > start and longest * (i + 1 - start) > max_tokens:
+    parts, start, longest, total = [], 0, 0, 0
+    for i, length in enumerate(lengths[rows].tolist()):
+        longest, total = max(longest, length), total + length
+        if i > start and (longest * (i + 1 - start) if padded else total) > max_tokens:
             parts.append(rows[start:i])
-            start, longest = i, int(length)
+            start, longest, total = i, length, length
     parts.append(rows[start:])
     return parts
 

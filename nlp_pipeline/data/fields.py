@@ -38,14 +38,20 @@ class Field:
 class Batch:
     """What one forward pass gets.
 
-    `rows` int[n] are positions in the table; `inputs` goes to the model, `targets` to the loss; `weight` is the
-    number (or weight) of targets that the summed loss is to be divided by, over the whole effective batch.
+    `rows` int[n] are positions in the table; `inputs` goes to the model, `targets` to the loss; `lengths` int64[n] are
+    the tokens of each row.
     """
 
     rows: np.ndarray
     inputs: dict[str, "torch.Tensor"]
     targets: dict[str, "torch.Tensor"]
-    weight: float = 0.0
+    lengths: np.ndarray
+
+    def pin(self) -> "Batch":
+        """The same batch in page-locked memory, from which a copy to a device needs no waiting."""
+        self.inputs = {k: v.pin_memory() for k, v in self.inputs.items()}
+        self.targets = {k: v.pin_memory() for k, v in self.targets.items()}
+        return self
 
     def to(self, device: "torch.device") -> "Batch":
         """The same batch on a device."""
@@ -76,7 +82,8 @@ def collate(table: "TokenTable", fields: Sequence[Field], rows: np.ndarray) -> B
     targets = {field.name: tensors.pop(field.name) for field in fields if field.target and field.name in tensors}
     for group, mask in masks.items():
         tensors[f"{group}attention_mask"] = torch.from_numpy(mask.astype(np.int64))
-    return Batch(np.asarray(rows), tensors, targets)
+    lengths = next(iter(masks.values())).sum(1) if masks else np.zeros(len(rows), np.int64)
+    return Batch(np.asarray(rows), tensors, targets, lengths)
 
 
 def _mask(sequences: Sequence[np.ndarray]) -> np.ndarray:

@@ -134,6 +134,12 @@ class TokenTable:
             self._flat[name] = self._table.column(name).to_numpy()
         return self._flat[name]
 
+    def distinct(self, name: str) -> np.ndarray:
+        """int64[n], ascending: every value that occurs in a column of sequences."""
+        _, values, _ = self._chunks(name)
+        parts = [np.unique(chunk) for chunk in values]
+        return np.unique(np.concatenate(parts)).astype(np.int64) if parts else np.zeros(0, np.int64)
+
     def sequences(self, name: str, rows: np.ndarray) -> list[np.ndarray]:
         """The sequences of the given rows, as views of the mapped file."""
         starts, values, offsets = self._chunks(name)

@@ -1,5 +1,6 @@
 """Forward passes without gradients: each row once, for any number of processes, in the rows' own order."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ def predict_table(
     """
     import torch
 
+    from ..modeling.attention import Layout
+    from ..modeling.padding_free import find
+
+    runner = find(model)
     model.eval()
     fields = recipe.fields()
     mine = sorted_batches(table.lengths, batch_size, accelerator.num_processes)[accelerator.process_index]
@@ -56,7 +61,8 @@ def predict_table(
             if "labels" in batch.targets:
                 weight += recipe.weigh(batch.targets)
             batch.to(accelerator.device)
-            outputs = model(**batch.inputs)
+            with runner.packed(Layout(batch.lengths)) if runner else contextlib.nullcontext():
+                outputs = model(**batch.inputs)
             if "labels" in batch.targets:
                 loss += float(recipe.loss(outputs, batch.targets))
             values += recipe.collect(outputs, batch)

@@ -1,5 +1,6 @@
-"""The training loop: the only place that calls backward() and step()."""
+"""The training loop: batches, steps, logs, evaluations and checkpoints, in the order in which they happen."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -9,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config.schema import Config
-from ..data.batching import Sampler, micro_batches, share
-from ..data.fields import collate
+from ..data.batching import Sampler
 from ..errors import ConfigError, NonFiniteError
 from ..progress import Reporter
 from ..run_directory import RunDirectory
@@ -23,17 +23,21 @@ from .checkpoint import (
     remove_old,
     save_checkpoint,
 )
+from .inputs import InputMaker, Prefetched
 from .optimization import make_optimizer, make_schedule, set_learning_rate
+from .parity import verify_parity
+from .step import Stepper
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
     from ..data.tokenization import TokenTable
+    from ..modeling.compact_vocabulary import CompactVocabulary
     from ..recipe import Recipe
 
 MICRO_TOKENS = 16_384
-"""Most padded tokens in one forward pass when `batch.micro` isn't set."""
+"""Most tokens in one forward pass when `batch.micro` isn't set, padding counted where there is any."""
 
 
 @dataclass(frozen=True)
@@ -61,54 +65,6 @@ class Plan:
         return self.evaluates_after(step) or bool(self.save_every and step % self.save_every == 0)
 
 
-@dataclass
-class Stepper:
-    """One optimizer step on one global batch, whatever micro-batches and processes it is split over."""
-
-    recipe: "Recipe"
-    model: Any
-    optimizer: Any
-    accelerator: "Accelerator"
-    table: "TokenTable"
-    config: Config
-
-    def step(self, rows: np.ndarray, step: int) -> "torch.Tensor":
-        """Forward, backward, clip, update. Returns this process's part of the mean loss, on the device, unread."""
-        import torch
-
-        accelerator, training = self.accelerator, self.config.training
-        fields = self.recipe.fields()
-        # Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
-        seed = np.random.SeedSequence((training.seed, step, accelerator.process_index)).generate_state(1)[0]
-        torch.manual_seed(int(seed))
-        targets = [field for field in fields if field.target]
-        # Every process knows the whole batch: the weight that the loss is divided by needs no communication.
-        weight = self.recipe.weigh(collate(self.table, targets, rows).targets)
-        mine = share(rows, accelerator.process_index, accelerator.num_processes)
-        parts = micro_batches(mine, self.table.lengths, self.config.batch.micro, MICRO_TOKENS)
-        total = torch.zeros((), device=accelerator.device)
-        for number, part in enumerate(parts):
-            # A process without rows still takes part in the gradient exchange, with a weight of nothing.
-            batch = collate(self.table, fields, part if len(part) else rows[:1]).to(accelerator.device)
-            with self._exchange(last=number == len(parts) - 1):
-                loss = self.recipe.loss(self.model(**batch.inputs), batch.targets)
-                loss = loss * (1.0 if len(part) else 0.0)
-                # Gradients are averaged over processes; the factor makes the average a sum.
-                accelerator.backward(loss * (accelerator.num_processes / max(weight, 1e-12)))
-            total += loss.detach() / max(weight, 1e-12)
-        if training.max_grad_norm is not None:
-            accelerator.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return total
-
-    def _exchange(self, last: bool) -> Any:
-        """Exchange gradients with the other processes only in the last micro-batch."""
-        import contextlib
-
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
-
-
 def fit(
     recipe: "Recipe",
     model: Any,
@@ -132,50 +88,71 @@ def fit(
     Raises:
         NonFiniteError: the loss became NaN or infinite.
     """
-    sampler = Sampler(table.lengths, config.batch.size, config.training.seed, config.batch.sampling)
+    from ..modeling.padding_free import find
+
+    packed = find(model) is not None
+    sampler = Sampler(table.lengths, config.batch.size, config.training.seed, recipe.sampling)
     plan = Plan.make(config, sampler.steps_per_epoch)
     schedule = make_schedule(config.training, plan.total_steps)
     bare = model.to(accelerator.device)
+    compact = _compact(recipe, bare, table, reporter)
     optimizer = make_optimizer(bare, config.training)
-    state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
+    with _expanded(compact):
+        state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
+    if config.training.verify_parity:
+        verify_parity(recipe, bare, table, sampler.epoch(0)[0], accelerator, reporter)
     model, prepared = accelerator.prepare(bare, optimizer)
-    stepper = Stepper(recipe, model, prepared, accelerator, table, config)
+    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact)
+    make = InputMaker(
+        recipe,
+        table,
+        accelerator.process_index,
+        accelerator.num_processes,
+        config.batch.micro,
+        MICRO_TOKENS,
+        padded=not packed,
+        pin=accelerator.device.type == "cuda",
+    )
     losses: list[torch.Tensor] = []
     patience = config.training.early_stopping
     began, seconds_before, examples_before = time.monotonic(), state.seconds, state.examples
     model.train()
 
     label = f"Training, {plan.total_steps:,} steps"
-    with reporter.bar(label, plan.total_steps * config.batch.size, start=state.step * config.batch.size) as bar:
-        for step, rows in sampler.batches_from(state.step):
-            if step >= plan.total_steps or (patience and state.stale >= patience.patience):
-                break
-            rate = config.training.learning_rate * schedule(step)
+    with (
+        reporter.bar(label, plan.total_steps * config.batch.size, start=state.step * config.batch.size) as bar,
+        Prefetched(sampler.batches_from(state.step), make) as inputs,
+    ):
+        while state.step < plan.total_steps and not (patience and state.stale >= patience.patience):
+            given = next(inputs)
+            rate = config.training.learning_rate * schedule(given.number)
             set_learning_rate(optimizer, rate)
-            losses.append(stepper.step(rows, step))
+            losses.append(stepper.step(given))
             state.step += 1
-            state.examples += len(rows)
+            state.examples += len(given.rows)
             state.seconds = seconds_before + time.monotonic() - began
 
             # --- Every log_every steps, and before anything is saved: read the losses from the device.
             if state.step % config.training.log_every == 0 or plan.saves_after(state.step):
                 read = _read(losses, accelerator, state.step)
-                speed = (state.examples - examples_before) / (state.seconds - seconds_before)
+                passed = state.seconds - seconds_before
                 for number, loss in read.items():
                     entry = {"step": number, "epoch": number / plan.steps_per_epoch, "loss": loss}
                     entry["learning_rate"] = config.training.learning_rate * schedule(number - 1)
                     if number == state.step:
-                        entry |= {"rows_per_second": speed, "seconds": state.seconds}
+                        entry |= {"rows_per_second": (state.examples - examples_before) / passed}
+                        entry |= {"seconds": state.seconds, "data_wait": inputs.waited / passed}
                     if accelerator.is_main_process:
                         run.log(entry)
                 bar.advance(0, loss=sum(read.values()) / len(read), lr=rate)
-            bar.advance(len(rows))
+            bar.advance(len(given.rows))
 
             # --- Every epoch or N steps: evaluate.
             if evaluate is not None and plan.evaluates_after(state.step):
-                scores = evaluate(accelerator.unwrap_model(model))
+                with _expanded(compact):
+                    scores = evaluate(accelerator.unwrap_model(model))
                 model.train()
                 _judge(state, scores, recipe, config)
                 if accelerator.is_main_process:
@@ -187,12 +164,46 @@ def fit(
             if plan.saves_after(state.step):
                 if accelerator.is_main_process:
                     state.scaler = _scaler_state(accelerator)
-                    save_checkpoint(run.checkpoints, bare, optimizer, state, identity)
+                    with _expanded(compact):
+                        save_checkpoint(run.checkpoints, bare, optimizer, state, identity)
                     remove_old(run.checkpoints, config.checkpoint.keep, state.best_step)
                 accelerator.wait_for_everyone()
+    if compact is not None:
+        compact.remove()
+    if stepper.splits:
+        reporter.say(f"memory ran out: forward passes were cut into {2**stepper.splits} parts, steps stayed the same")
     if patience and state.stale >= patience.patience:
         reporter.say(f"stopped early: no improvement in {patience.patience} evaluations")
     return state
+
+
+def _compact(recipe: "Recipe", model: Any, table: "TokenTable", reporter: Reporter) -> "CompactVocabulary | None":
+    """The input embedding cut down to the training rows' tokens, where that is possible and worth it."""
+    from ..modeling.compact_vocabulary import WORTH_BYTES, CompactVocabulary, why_not_compact
+
+    setting = recipe.config.training.compact_vocabulary
+    if setting is False:
+        return None
+    reason = why_not_compact(model)
+    if reason is not None:
+        if setting is True:
+            reporter.say(f"compact vocabulary: off, {reason}")
+        return None
+    used = np.union1d(table.distinct("input_ids"), recipe.encoder.tokenizer.all_special_ids)
+    embedding = model.get_input_embeddings()
+    saved = (embedding.num_embeddings - len(used)) * embedding.embedding_dim * 12
+    if setting == "auto" and saved < WORTH_BYTES:
+        return None
+    compact = CompactVocabulary(model, used[used < embedding.num_embeddings])
+    reporter.say(
+        f"compact vocabulary: {len(compact.used):,} of {len(compact.whole):,} embedding rows train, "
+        f"{compact.bytes_saved / 2**20:,.0f} MiB saved"
+    )
+    return compact
+
+
+def _expanded(compact: "CompactVocabulary | None") -> Any:
+    return contextlib.nullcontext() if compact is None else compact.expanded()
 
 
 def recompute_activations(model: Any) -> None:

@@ -1,0 +1,115 @@
+"""What each optimizer step needs, made ready ahead of it in a thread of its own."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ..data.batching import micro_batches, share
+from ..data.fields import Batch, collate
+
+if TYPE_CHECKING:
+    from ..data.tokenization import TokenTable
+    from ..recipe import Recipe
+
+AHEAD = 2
+"""Steps made ready before they are asked for."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One optimizer step's batch.
+
+    `number` counts steps from 0; `rows` are those of all processes, `mine` this process's; `weight` is what the
+    summed loss of all of them is divided by; `batches` are this process's forward passes, at least one: without rows
+    of its own a process repeats one of the others', with `counts` false.
+    """
+
+    number: int
+    rows: np.ndarray
+    mine: np.ndarray
+    weight: float
+    batches: list[Batch]
+    counts: bool
+
+
+@dataclass(frozen=True)
+class InputMaker:
+    """Makes StepInputs: pure, so that it may run in any thread."""
+
+    recipe: "Recipe"
+    table: "TokenTable"
+    rank: int
+    processes: int
+    micro: int | None
+    max_tokens: int
+    padded: bool
+    pin: bool = False
+
+    def __call__(self, numbered: tuple[int, np.ndarray]) -> StepInput:
+        """From (step, rows of the global batch)."""
+        number, rows = numbered
+        fields = self.recipe.fields()
+        targets = [field for field in fields if field.target]
+        # Every process knows the whole batch: the weight that the loss is divided by needs no communication.
+        weight = self.recipe.weigh(collate(self.table, targets, rows).targets)
+        mine = share(rows, self.rank, self.processes)
+        parts = micro_batches(mine, self.table.lengths, self.micro, self.max_tokens, self.padded)
+        batches = [collate(self.table, fields, part if len(part) else rows[:1]) for part in parts]
+        return StepInput(number, rows, mine, weight, [b.pin() if self.pin else b for b in batches], bool(len(mine)))
+
+
+class Prefetched(Iterator[Result]):
+    """`make(item)` for every item, computed ahead in a thread; `waited` counts the seconds spent waiting for it.
+
+    An exception of the thread is raised where its result would have come. Use as a context manager: the thread ends
+    with it.
+    """
+
+    def __init__(self, items: Iterable[Item], make: Callable[[Item], Result], ahead: int = AHEAD) -> None:
+        self.waited = 0.0
+        self._queue: queue.Queue[tuple[bool, Any]] = queue.Queue(ahead)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(items, make), daemon=True, name="prefetch")
+        self._thread.start()
+
+    def _work(self, items: Iterable[Item], make: Callable[[Item], Result]) -> None:
+        try:
+            for item in items:
+                if not self._put((True, make(item))):
+                    return
+            self._put((False, StopIteration()))
+        except BaseException as error:
+            self._put((False, error))
+
+    def _put(self, entry: tuple[bool, Any]) -> bool:
+        while not self._ended.is_set():
+            try:
+                self._queue.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __next__(self) -> Result:
+        began = time.monotonic()
+        good, value = self._queue.get()
+        self.waited += time.monotonic() - began
+        if not good:
+            self._put((False, value))  # asked again, it says so again
+            raise value
+        result: Result = value
+        return result
+
+    def __enter__(self) -> "Prefetched[Result]":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join(timeout=5)

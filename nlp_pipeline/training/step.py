@@ -1,0 +1,110 @@
+"""One optimizer step: the only place that calls backward() and step()."""
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..config.schema import TrainingConfig
+from ..data.fields import Batch, collate
+from .inputs import StepInput
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+    from ..data.tokenization import TokenTable
+    from ..modeling.compact_vocabulary import CompactVocabulary
+    from ..recipe import Recipe
+
+
+@dataclass
+class Stepper:
+    """Optimizer steps on global batches, whatever micro-batches and processes they are split over.
+
+    Args:
+        model: as accelerate prepared it, with the hooks that let it run packed if it has them.
+        table: the rows, for a batch that has to be split anew after running out of memory.
+        compact: the cut-down input embedding, if there is one.
+    """
+
+    recipe: "Recipe"
+    model: Any
+    optimizer: Any
+    accelerator: "Accelerator"
+    table: "TokenTable"
+    training: TrainingConfig
+    compact: "CompactVocabulary | None" = None
+    splits: int = field(default=0, init=False)
+    """How often a micro-batch was halved because memory ran out."""
+
+    def __post_init__(self) -> None:
+        from ..modeling.padding_free import find
+
+        self.padding_free = find(self.model)
+
+    def step(self, given: StepInput) -> "torch.Tensor":
+        """Forward, backward, clip, update. Returns this process's part of the mean loss, on the device, unread."""
+        import torch
+
+        while True:
+            try:
+                loss = self._gradient(given)
+                break
+            except torch.OutOfMemoryError:
+                # With several processes the others already wait for this one's gradients: it can't start over alone.
+                if self.accelerator.num_processes > 1 or len(given.mine) < 2 ** (self.splits + 1):
+                    raise
+                self.splits += 1
+                self.optimizer.zero_grad(set_to_none=True)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+        if self.training.max_grad_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.training.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.compact is not None:
+            self.compact.after_step(self.optimizer)
+        return loss
+
+    def _gradient(self, given: StepInput) -> "torch.Tensor":
+        """Gradients of the mean loss over the global batch, and this process's part of that loss."""
+        import torch
+
+        accelerator = self.accelerator
+        # Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
+        entropy = (self.training.seed, given.number, accelerator.process_index)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        batches = self._split(given)
+        total = torch.zeros((), device=accelerator.device)
+        for number, batch in enumerate(batches):
+            batch.to(accelerator.device)
+            with self._exchange(last=number == len(batches) - 1), self.packed(batch):
+                loss = self.recipe.loss(self.model(**batch.inputs), batch.targets)
+                loss = loss * (1.0 if given.counts else 0.0)
+                # Gradients are averaged over processes; the factor makes the average a sum.
+                accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
+            total += loss.detach() / max(given.weight, 1e-12)
+        return total
+
+    def packed(self, batch: Batch) -> AbstractContextManager[None]:
+        """Run the model without padding, if it can."""
+        if self.padding_free is None:
+            return contextlib.nullcontext()
+        from ..modeling.attention import Layout
+
+        return self.padding_free.packed(Layout(batch.lengths))
+
+    def _split(self, given: StepInput) -> list[Batch]:
+        """The step's forward passes, each halved as often as memory has run out so far."""
+        if not self.splits:
+            return given.batches
+        parts = [part for batch in given.batches for part in np.array_split(batch.rows, 2**self.splits) if len(part)]
+        fields = self.recipe.fields()
+        return [collate(self.table, fields, part) for part in parts]
+
+    def _exchange(self, last: bool) -> Any:
+        """Exchange gradients with the other processes only in the last micro-batch."""
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)

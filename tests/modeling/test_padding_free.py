@@ -1,0 +1,176 @@
+"""Packed models against padded eager ones: the same logits and gradients, for any lengths."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nlp_pipeline.modeling.attention import Layout, attend
+from nlp_pipeline.modeling.padding_free import FAMILIES, PaddingFree, why_not
+
+LONGEST = 24
+SIZES = {
+    "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": LONGEST + 8, "pad_token_id": 1,
+}  # fmt: skip
+GPT2 = {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": LONGEST + 8, "pad_token_id": 1}
+DECODER = {**SIZES, "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 2}
+CONFIGS = {
+    "bert": transformers.BertConfig(**SIZES),
+    "roberta": transformers.RobertaConfig(**SIZES),
+    "camembert": transformers.CamembertConfig(**SIZES),
+    "xlm-roberta": transformers.XLMRobertaConfig(**SIZES),
+    "electra": transformers.ElectraConfig(**SIZES, embedding_size=16),
+    "albert": transformers.AlbertConfig(**SIZES, embedding_size=16),
+    "distilbert": transformers.DistilBertConfig(
+        vocab_size=99, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=LONGEST, pad_token_id=1
+    ),
+    "modernbert": transformers.ModernBertConfig(
+        **SIZES, local_attention=6, global_attn_every_n_layers=2, bos_token_id=0, eos_token_id=2, cls_token_id=0,
+        sep_token_id=2,
+    ),
+    "gpt2": transformers.GPT2Config(**GPT2, bos_token_id=0, eos_token_id=2),
+    "llama": transformers.LlamaConfig(**DECODER),
+    "mistral": transformers.MistralConfig(**DECODER, sliding_window=5),
+    "qwen2": transformers.Qwen2Config(**DECODER),
+    "qwen3": transformers.Qwen3Config(**DECODER, head_dim=8),
+}  # fmt: skip
+HEADS = ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
+lengths = st.lists(st.integers(1, LONGEST), min_size=1, max_size=9)
+
+
+@pytest.fixture(scope="module", params=[(kind, head) for kind in CONFIGS for head in HEADS], ids=lambda p: "-".join(p))
+def pair(request):
+    """The same weights padded and eager, and packed; without dropout."""
+    kind, head = request.param
+    torch.manual_seed(0)
+    config = CONFIGS[kind]
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "resid_pdrop",
+                 "embd_pdrop", "attn_pdrop", "classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout",
+                 "embedding_dropout", "mlp_dropout"):  # fmt: skip
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    config.classifier_dropout = 0.0
+    config.num_labels = 3
+    cls = getattr(transformers, head)
+    if type(config) not in cls._model_mapping:
+        pytest.skip(f"{kind} has no such head")
+    padded = cls.from_config(config, attn_implementation="eager")
+    packed = cls.from_config(config, attn_implementation="eager")
+    packed.load_state_dict(padded.state_dict())
+    return padded.train(), packed.train(), PaddingFree(packed)
+
+
+def batch_of(sizes, seed=0):
+    generator = np.random.default_rng(seed)
+    ids = np.full((len(sizes), max(sizes)), 1)
+    for row, size in enumerate(sizes):
+        ids[row, :size] = generator.integers(3, 99, size)
+    mask = np.arange(max(sizes)) < np.array(sizes)[:, None]
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+def close(found, wanted, tolerance):
+    scale = max(1e-3, float(wanted.detach().abs().max()))
+    assert float((found - wanted).detach().abs().max()) / scale < tolerance
+
+
+@settings(max_examples=15)
+@given(sizes=lengths)
+def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes):
+    padded, packed, runner = pair
+    batch = batch_of(sizes)
+    logits, gradients = [], []
+    for model in (padded, packed):
+        model.zero_grad()
+        with runner.packed(Layout(sizes) if model is packed else None):
+            out = model(**batch).logits
+            if out.dim() == 3:
+                out = out * batch["attention_mask"][..., None]  # what a padded position is given, nobody reads
+            (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+        logits.append(out.detach())
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    close(logits[1], logits[0], 1e-5)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        close(gradients[1][name], gradient, 1e-5)
+
+
+def test_outside_the_context_the_model_runs_padded(pair):
+    padded, packed, _ = pair
+    batch = batch_of([3, 7, 1])
+    ours, theirs = (model(**batch).logits for model in (packed, padded))
+    if ours.dim() == 3:
+        ours, theirs = (x * batch["attention_mask"][..., None] for x in (ours, theirs))
+    close(ours.detach(), theirs.detach(), 1e-5)
+
+
+def test_gradient_checkpointing_recomputes_packed(pair):
+    _, packed, runner = pair
+    if not packed.supports_gradient_checkpointing:
+        pytest.skip("has no gradient checkpointing")
+    batch = batch_of([3, 7, 1, 12])
+    gradients = []
+    for recompute in (False, True):
+        (packed.activation_checkpointing_enable if recompute else packed.activation_checkpointing_disable)()
+        packed.zero_grad()
+        with runner.packed(Layout([3, 7, 1, 12])):
+            packed(**batch).logits.square().sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in packed.named_parameters() if p.grad is not None})
+    packed.activation_checkpointing_disable()
+    for name in gradients[0]:
+        close(gradients[1][name], gradients[0][name], 1e-5)
+
+
+def test_every_family_is_tested():
+    assert FAMILIES.keys() == CONFIGS.keys()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.MPNetConfig(**SIZES),
+        transformers.DebertaV2Config(**SIZES),
+        transformers.T5Config(d_model=32, num_layers=1, num_heads=2, d_ff=32, vocab_size=99),
+        transformers.BartConfig(d_model=32, encoder_layers=1, decoder_layers=1, vocab_size=99),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_others_say_why_they_stay_padded(config):
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    assert "no packed form" in why_not(config)
+    with pytest.raises(ValueError, match="no packed form"):
+        PaddingFree(model)
+
+
+@settings(max_examples=40)
+@given(
+    sizes=lengths,
+    heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]),
+    causal=st.booleans(),
+    window=st.none() | st.integers(1, 6),
+)
+def test_attention_equals_one_softmax_a_row(sizes, heads, causal, window):
+    torch.manual_seed(len(sizes))
+    layout = Layout(sizes)
+    inputs = [torch.randn(layout.tokens, h, 8, requires_grad=True) for h in (heads[0], heads[1], heads[1])]
+    found = attend(*inputs, layout, 0.3, causal=causal, window=window)
+    with torch.no_grad():  # torch's own kernel
+        close(attend(*inputs, layout, 0.3, causal=causal, window=window), found, 1e-5)
+    probe = torch.randn_like(found)
+    got = torch.autograd.grad((found * probe).sum(), inputs)
+    outs = []
+    for start, end in zip(layout.starts, layout.ends, strict=True):
+        q, k, v = (x[start:end].transpose(0, 1) for x in inputs)
+        k, v = (x.repeat_interleave(heads[0] // heads[1], 0) for x in (k, v))
+        scores = q @ k.mT * 0.3
+        distance = torch.arange(end - start)[:, None] - torch.arange(end - start)
+        hidden = (distance < 0) & causal | (distance.abs() > (window or 10**9))
+        outs.append((scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v).transpose(0, 1))
+    wanted = torch.cat(outs)
+    close(found, wanted, 1e-5)
+    for ours, theirs in zip(got, torch.autograd.grad((wanted * probe).sum(), inputs), strict=True):
+        close(ours, theirs, 1e-5)
