@@ -63,6 +63,8 @@ class Recipe:
     labels: Labels | None = None
     weights: np.ndarray | None = None
     """float32[labels], the classes' weights in the loss."""
+    head_bias: np.ndarray | None = None
+    """float32[labels], where the bias of a new head starts: at what the labels' frequencies alone would predict."""
     pad_token_id: int = 0
     padded_because: str | None = "no model was looked at yet"
     """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""

@@ -159,6 +159,8 @@ def make_encoder(recipe: "Recipe") -> None:
         recipe.labels = before.reordered_like(Labels.from_model_config(model_config))
         if recipe.weights is not None and recipe.labels is not before:
             recipe.weights = recipe.weights[[before.ids[name] for name in recipe.labels.names]]
+        if recipe.head_bias is not None and recipe.labels is not before:
+            recipe.head_bias = recipe.head_bias[[before.ids[name] for name in recipe.labels.names]]
 
 
 def _why_padded(recipe: "Recipe", model_config: Any) -> str | None:
@@ -229,7 +231,7 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     accelerator.wait_for_everyone()  # every process has looked before the main one writes
     write_start(recipe)
     set_seed(config.training.seed)
-    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id)
+    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
     frozen = freeze(model, config.training.freeze)
     run_packed(recipe, model)
     if config.training.lora:

@@ -108,6 +108,23 @@ def column(rows: Any, name: str) -> list[Any]:
     return rows.with_format("arrow").select_columns([name])[:].column(name).to_pylist()
 
 
+def log_odds(counts: np.ndarray, rows: int) -> np.ndarray:
+    """float32[labels], the log-odds of each label's share: where the bias of several yes-or-no outputs should start.
+
+    From 0 every rare label first has to be unlearned, by steps so large that they can wreck the layers below for good
+    (Lin et al. 2017, arXiv:1708.02002, section 4.1).
+    """
+    share = (counts + 0.5) / (rows + 1.0)
+    result: np.ndarray = np.log(share / (1 - share)).astype(np.float32)
+    return result
+
+
+def log_shares(counts: np.ndarray) -> np.ndarray:
+    """float32[labels], the log of each label's share among all: where a softmax over them should start."""
+    result: np.ndarray = np.log((counts + 0.5) / (counts.sum() + 0.5 * len(counts))).astype(np.float32)
+    return result
+
+
 ClassWeights = Literal["balanced"] | dict[str, float] | None
 
 

@@ -14,6 +14,7 @@ from ..data.labels import Labels
 from ..errors import ModelError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 LONGEST_DEFAULT = 512
@@ -62,7 +63,11 @@ def load_model_config(config: ModelConfig) -> Any:
 
 
 def load_model(
-    config: ModelConfig, auto_class: str, settings: Mapping[str, Any], pad_token_id: int | None = None
+    config: ModelConfig,
+    auto_class: str,
+    settings: Mapping[str, Any],
+    pad_token_id: int | None = None,
+    head_bias: "np.ndarray | None" = None,
 ) -> "torch.nn.Module":
     """The pretrained model under a head for this task.
 
@@ -72,6 +77,7 @@ def load_model(
     Args:
         auto_class: a class of transformers, e.g. `AutoModelForSequenceClassification`.
         settings: entries of the model's config: label names, problem type.
+        head_bias: float32[labels], where the bias of a head drawn anew starts, instead of at 0.
         pad_token_id: the tokenizer's, for models that look for the last token of a row and whose config names none.
     """
     import torch
@@ -94,19 +100,26 @@ def load_model(
         dtype=torch.float32,
         output_loading_info=True,
     )
-    if "id2label" in settings and (before is None or before.names != tuple(settings["id2label"].values())):
-        _draw_head(model, cls, fresh={*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    fresh = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    head = {name for name in model.state_dict() if not name.startswith(model.base_model_prefix + ".")}
+    foreign = "id2label" in settings and (before is None or before.names != tuple(settings["id2label"].values()))
+    if foreign and not head <= fresh:
+        drawn = cls.from_config(model.config).state_dict()
+        model.load_state_dict({name: drawn[name] for name in head}, strict=False)
+        fresh |= head
+    if head_bias is not None:
+        _start_bias(model, head & fresh, head_bias)
     return model
 
 
-def _draw_head(model: Any, cls: Any, fresh: Set[str]) -> None:
-    """Give everything above the base model fresh weights, unless it has them (`fresh` names what came from nowhere)."""
-    prefix = model.base_model_prefix + "."
-    head = {name for name in model.state_dict() if not name.startswith(prefix)}
-    if head <= fresh:
-        return
-    drawn = cls.from_config(model.config).state_dict()
-    model.load_state_dict({name: drawn[name] for name in head}, strict=False)
+def _start_bias(model: Any, fresh: Set[str], values: "np.ndarray") -> None:
+    """Set the bias of the last layer, if it was drawn anew."""
+    import torch
+
+    biases = [p for name, p in model.named_parameters() if name in fresh and p.shape == (len(values),)]
+    if biases:
+        with torch.no_grad():
+            biases[-1].copy_(torch.from_numpy(values))
 
 
 def check_weights(config: ModelConfig) -> None:

@@ -9,7 +9,7 @@ from ..config import Config
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import Field
-from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels
+from ..data.labels import ClassWeights, Labels, column, label_weights, log_odds, log_shares, require_labels
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
 
@@ -106,13 +106,18 @@ class TextClassification(Recipe):
 
     def learn(self, splits: "Splits") -> list[str]:
         """Label names and class weights from the training rows."""
-        if self.kind == "regression" or splits.train is None:
+        if splits.train is None:
+            return []
+        if self.kind == "regression":
+            self.head_bias = np.array([np.mean(column(splits.train, self.target.name))], np.float32)
             return []
         rows = self._label_lists(splits.train)
         every = [rows, *(self._label_lists(getattr(splits, split)) for split in self.carved())]
         self.labels = Labels.from_values(name for part in every for names in part for name in names)
         require_labels(self.labels, self.target.name, at_least=1 if self.kind == "multi_label" else 2)
         self.weights, problems = label_weights(self.options.class_weights, self.labels, rows, self.kind)
+        counts = self.labels.counts(rows)
+        self.head_bias = log_odds(counts, len(rows)) if self.kind == "multi_label" else log_shares(counts)
         for split in ("validation", "test"):
             if (part := getattr(splits, split)) is not None:
                 problems += self.check_labels(part, split)
