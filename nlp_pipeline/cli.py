@@ -70,6 +70,7 @@ def predict(
         str, typer.Argument(help="A data file, or - for standard input: a text or JSON row a line")
     ] = "-",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON Lines here")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compute in float32 throughout: slower")] = False,
 ) -> None:
     """Predict for new rows; JSON Lines with each row's id, to standard output or a file."""
     import json
@@ -79,7 +80,7 @@ def predict(
 
     recipe = Recipe.from_pretrained(run)
     ids, rows = read_standard_input() if source == "-" else (None, source)
-    records = recipe.predict(rows, progress=output is not None, ids=ids) if rows else []
+    records = recipe.predict(rows, progress=output is not None, ids=ids, exact=exact) if rows else []
     if not recipe.is_main_process:
         return
     if output is not None:

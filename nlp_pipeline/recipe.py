@@ -64,7 +64,7 @@ class Recipe:
     weights: np.ndarray | None = None
     """float32[labels], the classes' weights in the loss."""
     head_bias: np.ndarray | None = None
-    """float32[labels], where the bias of a new head starts: at what the labels' frequencies alone would predict."""
+    """float32[labels], where the bias of a new head starts, if not at 0: at what one would predict without the text."""
     pad_token_id: int = 0
     padded_because: str | None = "no model was looked at yet"
     """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""
@@ -124,6 +124,10 @@ class Recipe:
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """One array a row of the batch: as little of the model's output as `postprocess` needs, on the CPU."""
         raise NotImplementedError
+
+    def unsure(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
+        """int64[n], rows whose prediction coarser arithmetic may have changed; None: nothing can be said of any."""
+        return None
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """What was collected, in the user's words: one record a row, with `row_id` and `prediction`."""
@@ -341,17 +345,21 @@ class Recipe:
         show_results(self.results, self.run_directory, self.reporter)
         return self.results
 
-    def predict(self, rows: Any, progress: bool = False, ids: Sequence[Any] | None = None) -> list[dict[str, Any]]:
+    def predict(
+        self, rows: Any, progress: bool = False, ids: Sequence[Any] | None = None, exact: bool = False
+    ) -> list[dict[str, Any]]:
         """Predictions in the user's words, one record a row, in the rows' order.
 
         Args:
             rows: a list of texts (or tuples for pairs, or token lists), of dicts, a DataFrame, a `datasets` object,
                 or the path of a data file.
             ids: names of a list's rows in the output; by default their own `id`, else their numbers from 1 on.
+            exact: compute in float32 throughout. Otherwise a device with bfloat16 uses that, and float32 for close
+                calls: the same predictions several times faster, their scores off in the second or third place.
         """
         from .run_stages import predict_rows
 
-        return predict_rows(self, rows, progress, ids)
+        return predict_rows(self, rows, progress, ids, exact)
 
     # ----------------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,15 @@ FREE = {
     "data": True,  # its content is compared by fingerprint
     "tokenization": {"cache", "cache_dir"},
     "batch": {"micro", "evaluation"},
-    "training": {"epochs", "max_steps", "log_every", "early_stopping", "gradient_checkpointing", "verify_parity"},
+    "training": {
+        "epochs",
+        "max_steps",
+        "log_every",
+        "early_stopping",
+        "gradient_checkpointing",
+        "verify_parity",
+        "compile",
+    },
     "evaluation": {"metrics", "every"},
 }
 
@@ -271,7 +279,7 @@ def run_packed(recipe: "Recipe", model: Any) -> None:
 
     if recipe.padded_because is None:
         PaddingFree(model)
-    if recipe.accelerator.device.type == "cpu":
+    if recipe.accelerator.device.type == "cpu" and not recipe.config.training.compile:
         use_fast_dropout(model)
 
 
@@ -411,28 +419,48 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
     return recipe._loaded
 
 
-def predict_rows(recipe: "Recipe", rows: Any, progress: bool, ids: Sequence[Any] | None) -> list[dict[str, Any]]:
+def predict_rows(
+    recipe: "Recipe", rows: Any, progress: bool, ids: Sequence[Any] | None, exact: bool
+) -> list[dict[str, Any]]:
     """Predictions for new rows, in their order. Labels that they may have are not even read."""
     from .data.splits import load_rows
 
     loaded_model(recipe)
     columns = [column for column in recipe.columns() if not column.is_label]
     data = load_rows(as_source(recipe, rows, ids), recipe.config.data, columns)
-    _, values = score_rows(recipe, data, progress)
+    _, values = score_rows(recipe, data, progress, exact)
     return recipe.postprocess(values, data)
 
 
-def score_rows(recipe: "Recipe", data: "datasets.Dataset", progress: bool) -> tuple[float, list[Any]]:
-    """(mean loss, collected outputs) of loaded rows under the saved model."""
+def score_rows(
+    recipe: "Recipe", data: "datasets.Dataset", progress: bool, exact: bool = True
+) -> tuple[float, list[Any]]:
+    """(mean loss, collected outputs) of loaded rows under the saved model.
+
+    Without `exact` a device with bfloat16 computes in it first, and in float32 once more what was a close call.
+    """
+    import numpy as np
+
     from .evaluation.prediction import predict_table
     from .progress import Reporter
 
     model, _ = loaded_model(recipe)
+    accelerator, size = recipe.accelerator, recipe.config.batch.evaluation
     before, recipe.reporter = recipe.reporter, Reporter(active=progress and recipe.is_main_process)
     try:
         table = tokenize_rows(recipe, data, "predict", "")
-        with recipe.reporter.bar("Predicting", len(table)) as bar:
-            found = predict_table(recipe, model, table, recipe.accelerator, recipe.config.batch.evaluation, bar)
+        again = None
+        if not exact and accelerator.mixed_precision == "bf16" and recipe.unsure([]) is not None:
+            with recipe.reporter.bar("Predicting", len(table)) as bar, accelerator.autocast():
+                found = predict_table(recipe, model, table, accelerator, size, bar)
+            again = recipe.unsure(found.values)
+        if again is None:
+            with recipe.reporter.bar("Predicting", len(table)) as bar:
+                found = predict_table(recipe, model, table, accelerator, size, bar)
+        elif len(again):
+            second = predict_table(recipe, model, table, accelerator, size, only=np.asarray(again))
+            for row, value in zip(again, second.values, strict=True):
+                found.values[row] = value
     finally:
         recipe.reporter = before
     return found.loss, found.values

@@ -86,6 +86,9 @@ class BatchConfig(Section):
 
     size: int = Field(32, ge=1)
     """Rows per optimizer step over all devices together."""
+    tokens: int | None = Field(None, ge=1)
+    """Tokens per optimizer step over all devices, in place of `size`: for rows of very different length. The loss is
+    the mean over all targets of the step either way."""
     micro: int | None = Field(None, ge=1)
     """Most rows per device in one forward pass; by default as many as the step needs, bounded by token count."""
     evaluation: int = Field(64, ge=1)
@@ -160,6 +163,8 @@ class TrainingConfig(Section):
     """Train adapters instead of all the weights."""
     compact_vocabulary: bool | Literal["auto"] = "auto"
     """Train only the embedding rows that the training rows use: the same result for less. `auto`: where it pays."""
+    compile: bool = False
+    """Compile the layers with torch.compile. Half a minute at the start, for a gain on CUDA; on a CPU it was slower."""
     verify_parity: bool = False
     """Compare the first batch's loss and gradient with those of the padded eager model, and stop if they differ."""
     log_every: int = Field(10, ge=1)

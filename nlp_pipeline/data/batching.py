@@ -15,36 +15,59 @@ class Sampler:
     """The order of training rows.
 
     Args:
-        lengths: int[n], tokens a row; only read by length-grouped sampling.
+        lengths: int[n], tokens a row.
         batch_size: rows of one optimizer step over all processes.
         seed: with the epoch's number, all that the order depends on: the number of processes plays no part.
+        tokens: tokens of one optimizer step in place of `batch_size`: as many steps an epoch as that takes, each with
+            an equal share of the tokens to within one row.
     """
 
     lengths: np.ndarray
     batch_size: int
     seed: int
     sampling: Literal["random", "length_grouped"] = "random"
+    tokens: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass; the last one may hold fewer rows."""
-        return -(-len(self.lengths) // self.batch_size)
+        if self.tokens is None:
+            return -(-len(self.lengths) // self.batch_size)
+        return min(len(self.lengths), -(-int(self.lengths.sum()) // self.tokens))
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """The batches of one epoch: each row in exactly one."""
+        """The batches of one epoch: each row in exactly one, none without rows."""
         generator = np.random.default_rng((self.seed, epoch))
         order = generator.permutation(len(self.lengths))
         if self.sampling == "length_grouped":
             order = self._group(order)
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        batches = np.split(order, self._cuts(order))
         if self.sampling == "length_grouped" and len(batches) > 1:
             whole = batches[:-1]  # a short last batch stays last
             batches = [whole[i] for i in generator.permutation(len(whole))] + batches[-1:]
         return batches
 
+    def rows_before(self, step: int) -> int:
+        """Rows of all steps before this one."""
+        epochs, left = divmod(step, self.steps_per_epoch)
+        partial = sum(len(batch) for batch in self.epoch(epochs)[:left]) if left and self.tokens else 0
+        return epochs * len(self.lengths) + (partial if self.tokens else left * self.batch_size)
+
+    def _cuts(self, order: np.ndarray) -> np.ndarray:
+        """Where an epoch's rows are cut into batches."""
+        steps = self.steps_per_epoch
+        if self.tokens is None:
+            return np.arange(1, steps) * self.batch_size
+        ends = np.cumsum(self.lengths[order])
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, steps) / steps)
+        # Each batch keeps at least one row, however long one of them is.
+        cuts = np.maximum.accumulate(np.maximum(cuts - np.arange(steps - 1), 1)) + np.arange(steps - 1)
+        return np.minimum(cuts, len(order) - steps + np.arange(1, steps))
+
     def _group(self, order: np.ndarray) -> np.ndarray:
         """Sort by length inside windows of shuffled rows: batches stay random from epoch to epoch."""
-        window = GROUP_BATCHES * self.batch_size
+        rows = self.batch_size if self.tokens is None else -(-len(order) // self.steps_per_epoch)
+        window = GROUP_BATCHES * rows
         parts = [order[i : i + window] for i in range(0, len(order), window)]
         return np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in parts])
 

@@ -119,12 +119,6 @@ def log_odds(counts: np.ndarray, rows: int) -> np.ndarray:
     return result
 
 
-def log_shares(counts: np.ndarray) -> np.ndarray:
-    """float32[labels], the log of each label's share among all: where a softmax over them should start."""
-    result: np.ndarray = np.log((counts + 0.5) / (counts.sum() + 0.5 * len(counts))).astype(np.float32)
-    return result
-
-
 ClassWeights = Literal["balanced"] | dict[str, float] | None
 
 

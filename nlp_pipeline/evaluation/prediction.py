@@ -36,12 +36,14 @@ def predict_table(
     accelerator: "Accelerator",
     batch_size: int,
     bar: Bar | None = None,
+    only: np.ndarray | None = None,
 ) -> RowOutputs:
     """Run a model over a table, longest rows first; every process returns the outputs of all rows.
 
     Args:
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
+        only: int[n], positions of the rows to run, if not all; the outputs come in this order.
     """
     import torch
 
@@ -51,13 +53,14 @@ def predict_table(
     runner = find(model)
     model.eval()
     fields = recipe.fields()
-    mine = sorted_batches(table.lengths, batch_size, accelerator.num_processes)[accelerator.process_index]
+    chosen = np.arange(len(table)) if only is None else only
+    mine = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)[accelerator.process_index]
     rows: list[int] = []
     values: list[np.ndarray] = []
     loss = weight = 0.0
     with torch.inference_mode():
         for part in mine:
-            batch = collate(table, fields, part)
+            batch = collate(table, fields, chosen[part])
             if "labels" in batch.targets:
                 weight += recipe.weigh(batch.targets)
             batch.to(accelerator.device)
@@ -70,7 +73,7 @@ def predict_table(
             if bar is not None:
                 bar.advance(len(part) * accelerator.num_processes)
     gathered = _gather((rows, values, loss, weight), accelerator)
-    ordered: list[Any] = [None] * len(table)
+    ordered: list[Any] = [None] * len(chosen)
     for part_rows, part_values, _, _ in gathered:
         for row, value in zip(part_rows, part_values, strict=True):
             ordered[row] = value

@@ -156,6 +156,7 @@ class PaddingFree:
         return full.index_copy(0, where, hidden[0]).view(rows, longest, -1)
 
 
+@torch.compiler.disable
 def _packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,

@@ -10,7 +10,7 @@ from ..config.keywords import SPLITS
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
-from ..data.labels import ClassWeights, Labels, column, label_weights, log_shares, require_labels, shown
+from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels, shown
 from ..data.tags import entities, inside_tag, repair, tag_problems
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
@@ -83,7 +83,6 @@ class TokenClassification(Recipe):
         self.labels = Labels.from_values(names, first=OUTSIDE)
         require_labels(self.labels, "tags")
         self.weights, problems = label_weights(self.options.class_weights, self.labels, tags_of["train"], self.kind)
-        self.head_bias = log_shares(self.labels.counts(tags_of["train"]))
         return problems + [p for split in parts if split != "train" for p in self._unseen(parts[split], split)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:

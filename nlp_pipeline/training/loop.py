@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config.schema import Config
+from ..config.schema import BatchConfig, Config
 from ..data.batching import Sampler
 from ..errors import ConfigError, NonFiniteError
 from ..progress import Reporter
@@ -24,6 +24,7 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .inputs import InputMaker, Prefetched
+from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
 from .step import Stepper
@@ -91,7 +92,8 @@ def fit(
     from ..modeling.padding_free import find
 
     packed = find(model) is not None
-    sampler = Sampler(table.lengths, config.batch.size, config.training.seed, recipe.sampling)
+    batch = config.batch
+    sampler = Sampler(table.lengths, batch.size, config.training.seed, recipe.sampling, batch.tokens)
     plan = Plan.make(config, sampler.steps_per_epoch)
     schedule = make_schedule(config.training, plan.total_steps)
     bare = model.to(accelerator.device)
@@ -101,6 +103,12 @@ def fit(
         state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
+    graphs = 0
+    if config.training.compile:
+        from ..modeling.compiling import compile_layers, compiled_graphs
+
+        graphs = compiled_graphs()
+        reporter.say(f"compile: {compile_layers(bare)} layers, when the first batch comes")
     if config.training.verify_parity:
         verify_parity(recipe, bare, table, sampler.epoch(0)[0], accelerator, reporter)
     model, prepared = accelerator.prepare(bare, optimizer)
@@ -110,8 +118,8 @@ def fit(
         table,
         accelerator.process_index,
         accelerator.num_processes,
-        config.batch.micro,
-        MICRO_TOKENS,
+        batch.micro,
+        micro_tokens(recipe, stepper, table, _step_tokens(table, batch, accelerator), MICRO_TOKENS),
         padded=not packed,
         pin=accelerator.device.type == "cuda",
     )
@@ -122,7 +130,7 @@ def fit(
 
     label = f"Training, {plan.total_steps:,} steps"
     with (
-        reporter.bar(label, plan.total_steps * config.batch.size, start=state.step * config.batch.size) as bar,
+        reporter.bar(label, sampler.rows_before(plan.total_steps), start=sampler.rows_before(state.step)) as bar,
         Prefetched(sampler.batches_from(state.step), make) as inputs,
     ):
         while state.step < plan.total_steps and not (patience and state.stale >= patience.patience):
@@ -170,6 +178,8 @@ def fit(
                 accelerator.wait_for_everyone()
     if compact is not None:
         compact.remove()
+    if config.training.compile:
+        reporter.say(f"compile: {compiled_graphs() - graphs} graphs in all")
     if stepper.splits:
         reporter.say(f"memory ran out: forward passes were cut into {2**stepper.splits} parts, steps stayed the same")
     if patience and state.stale >= patience.patience:
@@ -204,6 +214,12 @@ def _compact(recipe: "Recipe", model: Any, table: "TokenTable", reporter: Report
 
 def _expanded(compact: "CompactVocabulary | None") -> Any:
     return contextlib.nullcontext() if compact is None else compact.expanded()
+
+
+def _step_tokens(table: "TokenTable", batch: BatchConfig, accelerator: "Accelerator") -> int:
+    """About as many tokens as a process's share of an optimizer step can have."""
+    step = batch.tokens or batch.size * int(table.lengths.max())
+    return -(-step // accelerator.num_processes)
 
 
 def recompute_activations(model: Any) -> None:

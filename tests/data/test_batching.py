@@ -29,6 +29,26 @@ def test_seeking_gives_the_uninterrupted_order(lengths, size, step):
     assert batch.tolist() == sought.tolist()
 
 
+@given(lengths, st.integers(1, 400), st.integers(0, 9), st.sampled_from(["random", "length_grouped"]))
+def test_token_batches_hold_each_row_once_and_equal_shares(lengths, tokens, seed, sampling):
+    sampler = Sampler(lengths, 1, seed, sampling, tokens)
+    for epoch in (0, 3):
+        batches = sampler.epoch(epoch)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        assert len(batches) == sampler.steps_per_epoch
+        assert all(len(batch) for batch in batches)
+        share_of_each = lengths.sum() / len(batches)
+        if share_of_each >= 2 * lengths.max():
+            assert all(abs(lengths[batch].sum() - share_of_each) <= lengths.max() for batch in batches)
+
+
+@given(lengths, st.integers(1, 40), st.none() | st.integers(1, 400), st.integers(0, 300))
+def test_rows_before_a_step_are_counted(lengths, size, tokens, step):
+    sampler = Sampler(lengths, size, 1, tokens=tokens)
+    walked = sampler.batches_from(0)
+    assert sampler.rows_before(step) == sum(len(next(walked)[1]) for _ in range(step))
+
+
 def test_epochs_and_seeds_differ():
     lengths = np.arange(1, 101)
     orders = {tuple(np.concatenate(Sampler(lengths, 8, seed).epoch(epoch))) for seed in (0, 1) for epoch in (0, 1)}

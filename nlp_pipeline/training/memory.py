@@ -1,0 +1,89 @@
+"""How many tokens one forward pass can hold: looked for once on a device with memory of its own, then remembered."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.fields import collate
+from ..data.tokenization import cache_root
+from ..devices import device_name
+from ..run_directory import write_text
+
+if TYPE_CHECKING:
+    from ..data.tokenization import TokenTable
+    from ..recipe import Recipe
+    from .step import Stepper
+
+MARGIN = 0.9
+"""Share of the largest pass that fitted which is used: fragmentation differs from step to step."""
+
+
+def largest_that_fits(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """The largest power-of-two multiple of `low`, up to `high`, for which `fits` is true; `low` if none is.
+
+    Tried in growing order: on an accelerator a pass that fails costs more than one that fits.
+    """
+    best, size = low, low
+    while size <= high and fits(size):
+        best, size = size, size * 2
+    return best
+
+
+def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", share_tokens: int, default: int) -> int:
+    """Tokens of one forward pass on this device.
+
+    The search runs the longest rows, forward and backward, and is kept in the cache by model, longest row, precision
+    and device. Without CUDA there is nothing to find: `default`.
+
+    Args:
+        share_tokens: tokens of this process's share of an optimizer step; more is never needed.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return default
+    file = _file(recipe, int(table.lengths.max()))
+    if file.exists():
+        return int(json.loads(file.read_text())["tokens"])
+    longest = np.argsort(-table.lengths, kind="stable")
+
+    def fits(tokens: int) -> bool:
+        rows = longest[: max(1, int(np.searchsorted(np.cumsum(table.lengths[longest]), tokens)))]
+        try:
+            _pass(recipe, stepper, table, rows)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            stepper.model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+        return True
+
+    found = largest_that_fits(fits, default // 16, max(default, share_tokens))
+    tokens = max(1, int(found * MARGIN)) if found < share_tokens else found
+    write_text(file, json.dumps({"tokens": tokens, "device": device_name(), "model": recipe.config.model.name}))
+    recipe.reporter.say(f"memory: one forward pass holds {tokens:,} tokens on this device (found once, kept in {file})")
+    return tokens
+
+
+def _pass(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", rows: np.ndarray) -> None:
+    batch = collate(table, recipe.fields(), rows).to(stepper.accelerator.device)
+    with stepper.accelerator.no_sync(stepper.model), stepper.packed(batch):
+        stepper.accelerator.backward(recipe.loss(stepper.model(**batch.inputs), batch.targets))
+
+
+def _file(recipe: "Recipe", longest: int) -> Path:
+    config: Any = recipe.config
+    key = {
+        "model": config.model.model_dump(mode="json"),
+        "longest": longest,
+        "device": device_name(),
+        "precision": str(recipe.accelerator.mixed_precision),
+        "recompute": config.training.gradient_checkpointing,
+        "packed": recipe.padded_because is None,
+    }
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    return cache_root(config.tokenization.cache_dir).parent / "memory" / f"{name}.json"

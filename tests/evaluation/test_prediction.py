@@ -1,0 +1,54 @@
+"""Close calls get a second look in float32; all else is computed once."""
+
+import numpy as np
+import pytest
+
+from nlp_pipeline import TextClassification
+from nlp_pipeline.evaluation import prediction
+
+ROWS = [{"text": f"the card {i} is late " * (1 + i % 3), "label": "abc"[i % 3]} for i in range(24)]
+
+
+@pytest.fixture
+def recipe(tiny_bert, tmp_path):
+    recipe = TextClassification(
+        model=tiny_bert, train=ROWS, max_steps=3, precision="bf16", learning_rate=1e-3, dir=str(tmp_path / "run")
+    )
+    recipe.run(progress=False)
+    return recipe
+
+
+def test_only_close_calls_are_run_again_and_the_labels_are_the_exact_ones(recipe, monkeypatch):
+    passes = []
+    run = prediction.predict_table
+
+    def counting(*arguments, **named):
+        found = run(*arguments, **named)
+        passes.append(len(found.values))
+        return found
+
+    monkeypatch.setattr(prediction, "predict_table", counting)
+    exact = recipe.predict(ROWS, exact=True)
+    assert passes == [len(ROWS)]
+    monkeypatch.setattr(TextClassification, "unsure", lambda self, values: np.arange(len(values))[::5])
+    fast = recipe.predict(ROWS)
+    assert passes[1:] == [len(ROWS), len(range(0, len(ROWS), 5))]
+    for number in range(0, len(ROWS), 5):
+        assert fast[number]["score"] == pytest.approx(exact[number]["score"], abs=1e-6)
+    assert [r["score"] for r in fast] == pytest.approx([r["score"] for r in exact], abs=0.03)
+
+
+def test_what_a_close_call_is(recipe):
+    values = [np.array(row, np.float32) for row in ([4.0, 3.95, 0.0], [4.0, 2.0, 0.0], [1.0, 1.0, 1.0], [0.1, 0.0, -9])]
+    assert recipe.unsure(values).tolist() == [0, 2, 3]
+    assert recipe.unsure([]).tolist() == []
+
+
+def test_numbers_are_always_computed_in_full(tiny_bert, tmp_path):
+    rows = [{"text": row["text"], "score": i / 5} for i, row in enumerate(ROWS)]
+    recipe = TextClassification(
+        model=tiny_bert, train=rows, max_steps=1, precision="bf16", options={"problem": "regression"},
+        dir=str(tmp_path / "run"),
+    )  # fmt: skip
+    recipe.run(progress=False)
+    assert recipe.predict(rows) == recipe.predict(rows, exact=True)
