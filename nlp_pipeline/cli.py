@@ -1,16 +1,17 @@
 """The command line: parse, call, exit code. Heavy packages are imported by the commands that need them."""
 
+import errno
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from .devices import launched_rank, leave_processes
-from .errors import NlpPipelineError
+from .errors import NlpPipelineError, StorageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +21,8 @@ app = typer.Typer(
 )
 OTHERS_WAIT_SECONDS = 5.0
 """How long the other processes leave it to the main one to report an error and end the run."""
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What a disk says when it can take no more."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
 
 
@@ -168,13 +171,24 @@ def resume_hint() -> Iterator[None]:
         print("\ninterrupted; everything up to the last checkpoint is kept", file=sys.stderr)
         hint()
         raise SystemExit(130) from None
-    except Exception:
-        import traceback
-
-        traceback.print_exc()
-        print("\nThe run crashed; its checkpoints and metric log are kept.", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in STORAGE:
+            crashed()
+        show_error(StorageError(f"{error.filename or 'the run directory'} can't be written: {error.strerror}"))
         hint()
-        raise SystemExit(1) from None
+        raise SystemExit(StorageError.exit_code) from None
+    except Exception:
+        crashed()
+
+
+def crashed() -> NoReturn:
+    """What is printed for an error that nobody foresaw, and the end."""
+    import traceback
+
+    traceback.print_exc()
+    print("\nThe run crashed; its checkpoints and metric log are kept.", file=sys.stderr)
+    hint()
+    raise SystemExit(1) from None
 
 
 def hint() -> None:

@@ -55,6 +55,21 @@ class CheckpointError(NlpPipelineError):
     heading = "The checkpoint has problems"
 
 
+class StorageError(NlpPipelineError):
+    """A file of the run could not be written. What was complete before still is."""
+
+    exit_code = 4
+    heading = "The run could not be saved"
+
+
+class StoppedError(NlpPipelineError):
+    """A signal asked the run to stop; everything is saved. The exit code is 128 plus the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 class NonFiniteError(NlpPipelineError):
     """The loss or the gradient is NaN or infinite; no optimizer step was made with it."""
 

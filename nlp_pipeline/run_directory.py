@@ -44,6 +44,7 @@ class RunDirectory:
         self.metrics = self.path / "metrics.jsonl"
         self.manifest = self.path / "manifest.json"
         self.results = self.path / RESULTS
+        self.lines_lost = 0
 
     @property
     def finished(self) -> bool:
@@ -60,9 +61,15 @@ class RunDirectory:
             raise ConfigError(f"output.dir: {self.path} can't be written to; choose another with output.dir=FOLDER")
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        """Append one line to the metric log."""
-        with open(self.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(finite(entry)) + "\n")
+        """Append one line to the metric log. A disk that is full costs lines of it, never the run: said once."""
+        line = json.dumps(finite(entry)) + "\n"
+        try:
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write("\n" + line if self.lines_lost else line)  # the last line may have been cut short
+        except OSError as error:
+            if not self.lines_lost:
+                print(f"{self.metrics} can't be written ({error.strerror}); training goes on", file=sys.stderr)
+            self.lines_lost += 1
 
     def history(self) -> list[dict[str, Any]]:
         """The metric log; a last line cut short by a crash is left out."""

@@ -49,6 +49,7 @@ FREE = {
         "gradient_checkpointing",
         "verify_parity",
         "compile",
+        "on_non_finite",
     },
     "evaluation": {"metrics", "every"},
 }

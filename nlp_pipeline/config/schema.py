@@ -157,6 +157,9 @@ class TrainingConfig(Section):
     it in hardware, else fp32. Weights and optimizer stay in fp32."""
     seed: int = Field(42, ge=0)
     """Seed of initial weights, data order and dropout."""
+    on_non_finite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is no finite number, in fp32 neither: stop before the step and name the rows, or leave
+    the batch out (ten times at most)."""
     early_stopping: EarlyStopping | None = None
     """Needs validation rows."""
     lora: LoraConfig | None = None
@@ -191,6 +194,8 @@ class CheckpointConfig(Section):
     """Also save every N steps, apart from evaluations."""
     keep: int = Field(1, ge=1)
     """Newest checkpoints kept; the best one is kept besides."""
+    background: bool | Literal["auto"] = "auto"
+    """Write while training goes on, from a copy in memory; `auto` does so on an accelerator."""
 
 
 class OutputConfig(Section):

@@ -47,7 +47,7 @@ def predict_table(
     """
     import torch
 
-    from ..modeling.attention import Layout
+    from ..modeling.attention_layout import Layout
     from ..modeling.padding_free import find
 
     runner = find(model)

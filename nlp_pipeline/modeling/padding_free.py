@@ -15,7 +15,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .attention import Layout, attend
+from .attention import attend
+from .attention_layout import Layout
 
 NAME = "nlp_pipeline_packed"
 """Under which the attention is registered in transformers."""

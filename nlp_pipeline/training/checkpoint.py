@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +37,62 @@ class TrainState:
     scaler: dict[str, float] = field(default_factory=dict)
 
 
-def save_checkpoint(folder: Path, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> Path:
-    """Write `folder/step-N`. A checkpoint under its final name is whole.
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a checkpoint holds, in memory."""
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    state: TrainState
+    identity: Mapping[str, Any]
+
+
+def take_snapshot(
+    model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any], copy: bool = False
+) -> Snapshot:
+    """What is to be saved.
 
     Args:
-        folder: the run's checkpoint folder.
         model: the bare model, outside any wrapper.
         identity: the settings that must not change between this run and one that goes on from here.
+        copy: copy the tensors to memory of their own, so that training may go on while they are written.
+    """
+    tensors = trained_tensors(model), _optimizer_tensors(optimizer)
+    if copy:
+        tensors = tuple({k: v.to("cpu", copy=True) for k, v in part.items()} for part in tensors)  # type: ignore[assignment]
+    return Snapshot(*tensors, replace(state), identity)
+
+
+def save_checkpoint(folder: Path, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> Path:
+    """Write `folder/step-N`. A checkpoint under its final name is whole."""
+    return write_snapshot(folder, take_snapshot(model, optimizer, state, identity))
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
+    """Write aside, sync, the manifest of SHA-256 sums last, then rename.
+
+    Raises:
+        OSError: the disk is full, or the folder can't be written to; no checkpoint there is touched.
     """
     from safetensors.torch import save_file
 
-    final = folder / name_of(state.step)
-    aside = folder / f".writing-{name_of(state.step)}"
+    final = folder / name_of(snapshot.state.step)
+    aside = folder / f".writing-{final.name}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file(trained_tensors(model), aside / "model.safetensors")
-    save_file(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
-    (aside / "state.json").write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=1))
+    try:
+        save_file(snapshot.model, aside / "model.safetensors")
+        save_file(snapshot.optimizer, aside / "optimizer.safetensors")
+    except Exception as error:  # safetensors has an error type of its own for a full disk
+        raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    content = {"state": asdict(snapshot.state), "identity": snapshot.identity}
+    (aside / "state.json").write_text(json.dumps(content, indent=1))
     for file in aside.iterdir():
         _sync(file)
     write_text(aside / MANIFEST, json.dumps({"sha256": folder_hash(aside)}, indent=1))
-    shutil.rmtree(final, ignore_errors=True)
+    _sync(aside)
+    if final.exists():  # only ever a damaged one; gone before the new one takes its name
+        shutil.rmtree(final)
     aside.rename(final)
     _sync(folder)
     return final

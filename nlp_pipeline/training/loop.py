@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config.schema import BatchConfig, Config
 from ..data.batching import Sampler
-from ..errors import ConfigError, NonFiniteError
+from ..errors import ConfigError, NonFiniteError, StoppedError
 from ..progress import Reporter
 from ..run_directory import RunDirectory
 from .checkpoint import (
@@ -20,14 +20,15 @@ from .checkpoint import (
     find_checkpoint,
     load_checkpoint,
     remove_after,
-    remove_old,
-    save_checkpoint,
 )
+from .guard import SpikeWatch, row_names
 from .inputs import InputMaker, Prefetched
 from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
+from .signals import StopSignals
 from .step import Stepper
+from .writer import CheckpointWriter
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,9 @@ def fit(
         identity: what must not have changed for a checkpoint to be used.
 
     Raises:
-        NonFiniteError: the loss became NaN or infinite.
+        NonFiniteError: a loss or gradient is NaN or infinite; no step was made with it.
+        StorageError: a checkpoint can't be written.
+        StoppedError: SIGTERM or Ctrl-C; everything is saved.
     """
     from ..modeling.padding_free import find
 
@@ -129,9 +132,14 @@ def fit(
     model.train()
 
     label = f"Training, {plan.total_steps:,} steps"
+    background = config.checkpoint.background
+    in_background = accelerator.device.type != "cpu" if background == "auto" else background
+    spikes = SpikeWatch()
     with (
         reporter.bar(label, sampler.rows_before(plan.total_steps), start=sampler.rows_before(state.step)) as bar,
         Prefetched(sampler.batches_from(state.step), make) as inputs,
+        CheckpointWriter(run.checkpoints, config.checkpoint.keep, in_background) as writer,
+        StopSignals() as signals,
     ):
         while state.step < plan.total_steps and not (patience and state.stale >= patience.patience):
             given = next(inputs)
@@ -139,22 +147,32 @@ def fit(
             set_learning_rate(optimizer, rate)
             losses.append(stepper.step(given))
             state.step += 1
+            spikes.note(state.step, given.rows)
             state.examples += len(given.rows)
             state.seconds = seconds_before + time.monotonic() - began
 
             # --- Every log_every steps, and before anything is saved: read the losses from the device.
-            if state.step % config.training.log_every == 0 or plan.saves_after(state.step):
-                read = _read(losses, accelerator, state.step)
+            stopping = _stopping(signals, accelerator, state.step % config.training.log_every == 0)
+            if state.step % config.training.log_every == 0 or plan.saves_after(state.step) or stopping:
+                read = _read(losses, accelerator, state.step, stepper.skipped)
                 passed = state.seconds - seconds_before
                 for number, loss in read.items():
-                    entry = {"step": number, "epoch": number / plan.steps_per_epoch, "loss": loss}
+                    entry: dict[str, Any] = {"step": number, "epoch": number / plan.steps_per_epoch, "loss": loss}
                     entry["learning_rate"] = config.training.learning_rate * schedule(number - 1)
                     if number == state.step:
                         entry |= {"rows_per_second": (state.examples - examples_before) / passed}
                         entry |= {"seconds": state.seconds, "data_wait": inputs.waited / passed}
+                    if number in stepper.skipped:
+                        entry["skipped_rows"] = row_names(recipe, stepper.skipped[number])
                     if accelerator.is_main_process:
                         run.log(entry)
-                bar.advance(0, loss=sum(read.values()) / len(read), lr=rate)
+                for number, loss, rows in spikes.read(read):
+                    named = row_names(recipe, rows)
+                    reporter.say(f"step {number:,}: the loss jumped to {loss:.4g}; its rows: {named}")
+                    if accelerator.is_main_process:
+                        run.log({"step": number, "spike": loss, "rows": named})
+                known = [loss for loss in read.values() if math.isfinite(loss)]
+                bar.advance(0, loss=sum(known) / len(known) if known else math.nan, lr=rate)
             bar.advance(len(given.rows))
 
             # --- Every epoch or N steps: evaluate.
@@ -168,18 +186,24 @@ def fit(
                 mark = " (best so far)" if state.best_step == state.step else ""
                 reporter.say(f"step {state.step:,}: {_short(scores, recipe.best_metric)}{mark}")
 
-            # --- At the same moments, and every checkpoint.every steps: save.
-            if plan.saves_after(state.step):
+            # --- At the same moments, every checkpoint.every steps, and when a signal asks to stop: save.
+            if plan.saves_after(state.step) or stopping:
                 if accelerator.is_main_process:
                     state.scaler = _scaler_state(accelerator)
                     with _expanded(compact):
-                        save_checkpoint(run.checkpoints, bare, optimizer, state, identity)
-                    remove_old(run.checkpoints, config.checkpoint.keep, state.best_step)
+                        writer.save(bare, optimizer, state, identity)
                 accelerator.wait_for_everyone()
+            if stopping and state.step < plan.total_steps:
+                writer.wait()
+                raise StoppedError(f"stopped by a signal after step {state.step:,}; everything is saved", stopping)
     if compact is not None:
         compact.remove()
     if config.training.compile:
         reporter.say(f"compile: {compiled_graphs() - graphs} graphs in all")
+    if stepper.skipped:
+        reporter.say(f"{len(stepper.skipped)} steps left out, not finite numbers: see skipped_rows in {run.metrics}")
+    if stepper.overflows:
+        reporter.say(f"{len(stepper.overflows)} steps overflowed in mixed precision and were made in fp32")
     if stepper.splits:
         reporter.say(f"memory ran out: forward passes were cut into {2**stepper.splits} parts, steps stayed the same")
     if patience and state.stale >= patience.patience:
@@ -267,7 +291,21 @@ def _resume(
     return state
 
 
-def _read(losses: "list[torch.Tensor]", accelerator: "Accelerator", step: int) -> dict[int, float]:
+def _stopping(signals: StopSignals, accelerator: "Accelerator", agreed: bool) -> int:
+    """The signal that asks to stop, or 0. Several processes must stop at one step: they agree where losses are read."""
+    if accelerator.num_processes == 1:
+        return signals.received or 0
+    if not agreed:
+        return 0
+    import torch
+
+    mine = torch.tensor([float(signals.received or 0)], device=accelerator.device)
+    return int(accelerator.gather(mine).max())
+
+
+def _read(
+    losses: "list[torch.Tensor]", accelerator: "Accelerator", step: int, skipped: Mapping[int, Any]
+) -> dict[int, float]:
     """The mean loss of each step since the last read, over all processes. Empties the list."""
     import torch
 
@@ -275,7 +313,7 @@ def _read(losses: "list[torch.Tensor]", accelerator: "Accelerator", step: int) -
     losses.clear()
     by_step = dict(zip(range(step - len(values) + 1, step + 1), values, strict=True))
     for number, value in by_step.items():
-        if not math.isfinite(value):
+        if not math.isfinite(value) and number not in skipped:
             raise NonFiniteError(
                 f"the loss of step {number} is {value}; the last checkpoint is from before it. "
                 "A lower training.learning_rate or training.precision=fp32 often helps"

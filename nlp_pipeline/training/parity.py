@@ -32,7 +32,7 @@ def verify_parity(
     Raises:
         ModelError: they differ.
     """
-    from ..modeling.attention import Layout
+    from ..modeling.attention_layout import Layout
     from ..modeling.padding_free import find
 
     runner = find(model)

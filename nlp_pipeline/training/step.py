@@ -1,6 +1,8 @@
 """One optimizer step: the only place that calls backward() and step()."""
 
 import contextlib
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ import numpy as np
 
 from ..config.schema import TrainingConfig
 from ..data.fields import Batch, collate
+from .guard import MOST_SKIPPED, bad_rows, stop
 from .inputs import StepInput
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ class Stepper:
     compact: "CompactVocabulary | None" = None
     splits: int = field(default=0, init=False)
     """How often a micro-batch was halved because memory ran out."""
+    skipped: dict[int, list[int]] = field(default_factory=dict, init=False)
+    """Steps (from 1) that were not made, with the positions of the rows at fault."""
+    overflows: list[int] = field(default_factory=list, init=False)
+    """Steps (from 1) that were made in float32 because mixed precision overflowed."""
 
     def __post_init__(self) -> None:
         from ..modeling.padding_free import find
@@ -61,13 +68,62 @@ class Stepper:
                 self.optimizer.zero_grad(set_to_none=True)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-        if self.training.max_grad_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.training.max_grad_norm)
+        norm = self._clip()
+        if self._is_bad(norm, loss):
+            loss, norm = self._second_try(given)
+            if self._is_bad(norm, loss):
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.training.on_non_finite == "stop" or len(self.skipped) >= MOST_SKIPPED:
+                    raise stop(self, given, "the loss or gradient")
+                self.skipped[given.number + 1] = bad_rows(self, given)
+                return torch.full_like(loss, math.nan)
+            self.overflows.append(given.number + 1)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.compact is not None:
             self.compact.after_step(self.optimizer)
         return loss
+
+    def _clip(self) -> "torch.Tensor":
+        """Scale gradients down to the largest norm allowed. Returns the norm that they had."""
+        limit = self.training.max_grad_norm
+        norm: torch.Tensor = self.accelerator.clip_grad_norm_(
+            self.model.parameters(), math.inf if limit is None else limit
+        )
+        return norm
+
+    def _is_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> bool:
+        """Whether the step must not be made. Under fp16 the gradient scaler decides, and skips it by itself.
+
+        The norm of the exchanged gradients is the same on every process, so that all decide alike.
+        """
+        if getattr(self.accelerator, "scaler", None) is not None:
+            return False
+        good = norm.isfinite()
+        if self.accelerator.num_processes == 1:
+            good = good & loss.isfinite()
+        return not bool(good)
+
+    def _second_try(self, given: StepInput) -> "tuple[torch.Tensor, torch.Tensor]":
+        """(loss, gradient norm) of the step in float32: tells an overflow from bad data."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.full_precision():
+            return self._gradient(given), self._clip()
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Inside, the model's forward pass is not in mixed precision."""
+        inner = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
+        mixed = inner.__dict__.get("forward")
+        original = inner.__dict__.get("_original_forward")
+        if mixed is None or original is None:
+            yield
+            return
+        inner.forward = original
+        try:
+            yield
+        finally:
+            inner.forward = mixed
 
     def _gradient(self, given: StepInput) -> "torch.Tensor":
         """Gradients of the mean loss over the global batch, and this process's part of that loss."""
@@ -93,7 +149,7 @@ class Stepper:
         """Run the model without padding, if it can."""
         if self.padding_free is None:
             return contextlib.nullcontext()
-        from ..modeling.attention import Layout
+        from ..modeling.attention_layout import Layout
 
         return self.padding_free.packed(Layout(batch.lengths))
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nlp_pipeline.modeling.attention import Layout, attend
+from nlp_pipeline.modeling.attention import attend
+from nlp_pipeline.modeling.attention_layout import Layout
 from nlp_pipeline.modeling.dropout import FastDropout, drop_rate, keep_bits, use_fast_dropout
 
 
@@ -47,23 +48,26 @@ def test_modules_turn_fast_and_back():
     assert not any(isinstance(m, FastDropout) for m in model.modules())
 
 
-def test_dropped_attention_weights_have_the_right_mean_and_gradient():
+@pytest.mark.parametrize("features", [4, 16])
+def test_dropped_attention_weights_have_the_right_mean_and_gradient(features):
+    """With 16 features in the kernel in C, with 4 without it."""
     torch.manual_seed(0)
     layout = Layout([3, 5, 2])
-    inputs = [torch.randn(10, 2, 4, dtype=torch.float32, requires_grad=True) for _ in range(3)]
-    plain = attend(*inputs, layout, 0.5).detach()
-    mean = torch.stack([attend(*inputs, layout, 0.5, dropout=0.2) for _ in range(3000)]).mean(0)
-    assert float((mean.detach() - plain).abs().max()) < 0.06
+    inputs = [torch.randn(10, 2, features, requires_grad=True) for _ in range(3)]
+    plain = attend(*inputs, layout, 0.25).detach()
+    mean = torch.stack([attend(*inputs, layout, 0.25, dropout=0.2).detach() for _ in range(3000)]).mean(0)
+    assert float((mean - plain).abs().max()) < 0.08
 
     def once(*values):
         torch.manual_seed(7)
-        return attend(*values, layout, 0.5, dropout=0.2)
+        return attend(*values, layout, 0.25, dropout=0.2)
 
-    probe = torch.randn(10, 2, 4)
+    assert torch.equal(once(*inputs), once(*inputs))
+    probe = torch.randn(10, 2, features)
     gradients = torch.autograd.grad((once(*inputs) * probe).sum(), inputs)
     for number, gradient in enumerate(gradients):
         step = torch.randn_like(inputs[number]) * 1e-2
         up = [x + step if i == number else x for i, x in enumerate(inputs)]
         down = [x - step if i == number else x for i, x in enumerate(inputs)]
         slope = float(((once(*up) - once(*down)) * probe).sum().detach()) / 2
-        assert slope == pytest.approx(float((gradient * step).sum()), rel=2e-2, abs=1e-4)
+        assert slope == pytest.approx(float((gradient * step).sum()), rel=2e-2, abs=2e-4)

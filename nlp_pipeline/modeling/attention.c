@@ -1,0 +1,284 @@
+/* Attention within packed rows, forward and backward, with dropout: for short rows on a CPU.
+ *
+ * One task is one (row, key head); everything it needs stays in the first-level cache. Softmax and sums are in float32
+ * whatever the inputs are in. Nothing of the size rows x length x length is ever stored: the backward pass computes the
+ * weights again, and their dropout from the same counters.
+ *
+ * Vectors are GCC's (also Clang's) portable ones; the compiler maps 16 floats to whatever registers there are.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define W 16 /* floats in a vector */
+#define R 4  /* queries worked on together */
+
+typedef float vec __attribute__((vector_size(4 * W), aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(4 * W), aligned(4)));
+typedef uint32_t uvec __attribute__((vector_size(4 * W), aligned(4)));
+
+typedef struct {
+    const void *query, *key, *value, *gradient;
+    void *out, *d_query, *d_key, *d_value;
+    const int64_t *starts, *lengths;
+    int64_t rows, heads, key_heads, features;
+    int64_t window; /* largest distance seen; negative: any */
+    int32_t causal, is_bf16, backward;
+    float scale, keep_scale;
+    uint32_t threshold; /* a weight is dropped when its number is below; 0: never */
+    uint64_t seed;
+} Job;
+
+static inline float load1(const void *base, int64_t i, int bf16) {
+    if (!bf16) return ((const float *)base)[i];
+    union { uint32_t u; float f; } x = {(uint32_t)((const uint16_t *)base)[i] << 16};
+    return x.f;
+}
+
+static inline void store1(void *base, int64_t i, int bf16, float value) {
+    if (!bf16) { ((float *)base)[i] = value; return; }
+    union { float f; uint32_t u; } x = {value};
+    if ((x.u & 0x7fffffff) > 0x7f800000) { ((uint16_t *)base)[i] = 0x7fc0; return; } /* not a number */
+    ((uint16_t *)base)[i] = (uint16_t)((x.u + 0x7fff + ((x.u >> 16) & 1)) >> 16);
+}
+
+static inline vec splat(float x) { return x - (vec){0}; }
+
+/* exp of numbers <= 0, to 2 units in the last place (Cephes); below -87 it is 0. */
+static inline vec exp16(vec x) {
+    ivec under = x < -87.0f;
+    vec n = x * 1.44269504088896341f;
+    ivec k = __builtin_convertvector(n - 0.5f, ivec); /* rounds towards 0: x is not positive */
+    n = __builtin_convertvector(k, vec);
+    x = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec y = splat(1.9875691500E-4f);
+    y = y * x + 1.3981999507E-3f;
+    y = y * x + 8.3334519073E-3f;
+    y = y * x + 4.1665795894E-2f;
+    y = y * x + 1.6666665459E-1f;
+    y = y * x + 5.0000001201E-1f;
+    y = y * x * x + x + 1.0f;
+    ivec bits = (ivec)y + (k << 23);
+    return (vec)(bits & ~under);
+}
+
+/* 32 random bits for each of 16 counters (the finalizer of MurmurHash3, twice keyed). */
+static inline uvec random16(uint32_t key0, uint32_t key1, uint32_t counter) {
+    uvec x = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    x = (x + counter) * 0x9E3779B1u + key0;
+    x ^= x >> 16; x *= 0x85EBCA6Bu;
+    x ^= x >> 13; x += key1; x *= 0xC2B2AE35u;
+    x ^= x >> 16;
+    return x;
+}
+
+static inline uint64_t mix64(uint64_t x) {
+    x ^= x >> 30; x *= 0xBF58476D1CE4E5B9ull;
+    x ^= x >> 27; x *= 0x94D049BB133111EBull;
+    return x ^ (x >> 31);
+}
+
+/* scores[R][padded] = a[R][f] . bt[f][padded], b transposed and zero beyond its length */
+static inline __attribute__((always_inline)) void products(
+    const float *a, const float *bt, float *scores, int64_t padded, int64_t features) {
+    for (int64_t j = 0; j < padded; j += W) {
+        vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+        for (int64_t f = 0; f < features; f++) {
+            vec b = *(const vec *)(bt + f * padded + j);
+            s0 += a[f] * b;
+            s1 += a[features + f] * b;
+            s2 += a[2 * features + f] * b;
+            s3 += a[3 * features + f] * b;
+        }
+        *(vec *)(scores + j) = s0;
+        *(vec *)(scores + padded + j) = s1;
+        *(vec *)(scores + 2 * padded + j) = s2;
+        *(vec *)(scores + 3 * padded + j) = s3;
+    }
+}
+
+/* out[R][NV*W] = weights[R][length] . b[length][NV*W] */
+static inline __attribute__((always_inline)) void combine(
+    const float *weights, const float *b, float *out, int64_t length, int64_t padded, const int NV) {
+    vec sum[R][8];
+    for (int r = 0; r < R; r++) for (int v = 0; v < NV; v++) sum[r][v] = (vec){0};
+    for (int64_t j = 0; j < length; j++)
+        for (int v = 0; v < NV; v++) {
+            vec x = *(const vec *)(b + (j * NV + v) * W);
+            for (int r = 0; r < R; r++) sum[r][v] += weights[r * padded + j] * x;
+        }
+    for (int r = 0; r < R; r++) for (int v = 0; v < NV; v++) *(vec *)(out + (r * NV + v) * W) = sum[r][v];
+}
+
+/* d[j] += sum over R of weights[r][j] * a[r] */
+static inline __attribute__((always_inline)) void spread(
+    const float *weights, const float *a, float *d, int64_t length, int64_t padded, const int NV) {
+    for (int64_t j = 0; j < length; j++)
+        for (int v = 0; v < NV; v++) {
+            vec sum = *(vec *)(d + (j * NV + v) * W);
+            for (int r = 0; r < R; r++) sum += weights[r * padded + j] * *(const vec *)(a + (r * NV + v) * W);
+            *(vec *)(d + (j * NV + v) * W) = sum;
+        }
+}
+
+/* Softmax of R score rows in place; keys out of sight and padding get 0. */
+static inline void softmax(const Job *job, float *scores, int64_t first, int64_t length, int64_t padded) {
+    for (int r = 0; r < R; r++) {
+        float *s = scores + r * padded;
+        int64_t i = first + r, low = 0, high = length - 1;
+        if (i >= length) { memset(s, 0, padded * sizeof(float)); continue; }
+        if (job->causal) high = i;
+        if (job->window >= 0) {
+            if (i - job->window > low) low = i - job->window;
+            if (i + job->window < high) high = i + job->window;
+        }
+        for (int64_t j = 0; j < low; j++) s[j] = -INFINITY;
+        for (int64_t j = high + 1; j < padded; j++) s[j] = -INFINITY;
+        vec top = splat(-INFINITY);
+        for (int64_t j = 0; j < padded; j += W) {
+            vec x = *(vec *)(s + j) * job->scale;
+            *(vec *)(s + j) = x;
+            ivec more = x > top;
+            top = (vec)(((ivec)x & more) | ((ivec)top & ~more));
+        }
+        float most = top[0];
+        for (int w = 1; w < W; w++) if (top[w] > most) most = top[w];
+        vec sums = {0};
+        for (int64_t j = 0; j < padded; j += W) {
+            vec x = exp16(*(vec *)(s + j) - most);
+            *(vec *)(s + j) = x;
+            sums += x;
+        }
+        float sum = 0;
+        for (int w = 0; w < W; w++) sum += sums[w];
+        /* a score that is no number must not pass as 0 */
+        float share = most == most ? 1.0f / sum : most;
+        for (int64_t j = 0; j < padded; j += W) *(vec *)(s + j) *= share;
+    }
+}
+
+/* What each weight is multiplied with: 0 where dropped, keep_scale elsewhere. */
+static inline void dropout(const Job *job, const float *weights, float *out, uint64_t stream, int64_t first,
+                           int64_t padded) {
+    uint64_t key = mix64(job->seed + stream * 0x9E3779B97F4A7C15ull);
+    for (int r = 0; r < R; r++)
+        for (int64_t j = 0; j < padded; j += W) {
+            uvec bits = random16((uint32_t)key, (uint32_t)(key >> 32), (uint32_t)((first + r) * padded + j));
+            ivec kept = (ivec)(bits >= job->threshold);
+            vec x = *(const vec *)(weights + r * padded + j) * job->keep_scale;
+            *(vec *)(out + r * padded + j) = (vec)((ivec)x & kept);
+        }
+}
+
+static inline void load_rows(const Job *job, const void *from, int64_t start, int64_t head, int64_t heads,
+                             int64_t first, int64_t count, int64_t limit, float *to) {
+    int64_t features = job->features;
+    for (int64_t i = 0; i < count; i++) {
+        if (first + i >= limit) { memset(to + i * features, 0, features * sizeof(float)); continue; }
+        int64_t at = ((start + first + i) * heads + head) * features;
+        for (int64_t f = 0; f < features; f++) to[i * features + f] = load1(from, at + f, job->is_bf16);
+    }
+}
+
+static inline void store_rows(const Job *job, void *to, int64_t start, int64_t head, int64_t heads, int64_t first,
+                              int64_t count, int64_t limit, const float *from) {
+    int64_t features = job->features;
+    for (int64_t i = 0; i < count && first + i < limit; i++) {
+        int64_t at = ((start + first + i) * heads + head) * features;
+        for (int64_t f = 0; f < features; f++) store1(to, at + f, job->is_bf16, from[i * features + f]);
+    }
+}
+
+static void transpose(const float *from, float *to, int64_t length, int64_t padded, int64_t features) {
+    for (int64_t f = 0; f < features; f++) {
+        for (int64_t j = 0; j < length; j++) to[f * padded + j] = from[j * features + f];
+        for (int64_t j = length; j < padded; j++) to[f * padded + j] = 0;
+    }
+}
+
+static inline __attribute__((always_inline)) void task(const Job *job, int64_t row, int64_t kv, float *space,
+                                                       const int NV) {
+    const int64_t start = job->starts[row], length = job->lengths[row], features = NV * W;
+    const int64_t padded = (length + W - 1) / W * W, repeat = job->heads / job->key_heads;
+    float *k = space, *kt = k + length * features, *v = kt + padded * features, *vt = v + length * features;
+    float *dk = vt + padded * features, *dv = dk + length * features, *q = dv + length * features;
+    float *g = q + R * features, *o = g + R * features, *p = o + R * features;
+    float *used = p + R * padded, *dp = used + R * padded;
+    load_rows(job, job->key, start, kv, job->key_heads, 0, length, length, k);
+    load_rows(job, job->value, start, kv, job->key_heads, 0, length, length, v);
+    transpose(k, kt, length, padded, features);
+    if (job->backward) {
+        transpose(v, vt, length, padded, features);
+        memset(dk, 0, 2 * length * features * sizeof(float));
+    }
+    for (int64_t head = kv * repeat; head < (kv + 1) * repeat; head++) {
+        const uint64_t stream = (uint64_t)row * job->heads + head;
+        for (int64_t i = 0; i < length; i += R) {
+            load_rows(job, job->query, start, head, job->heads, i, R, length, q);
+            products(q, kt, p, padded, features);
+            softmax(job, p, i, length, padded);
+            float *dropped = p;
+            if (job->threshold) { dropout(job, p, used, stream, i, padded); dropped = used; }
+            if (!job->backward) {
+                combine(dropped, v, o, length, padded, NV);
+                store_rows(job, job->out, start, head, job->heads, i, R, length, o);
+                continue;
+            }
+            load_rows(job, job->gradient, start, head, job->heads, i, R, length, g);
+            spread(dropped, g, dv, length, padded, NV);
+            products(g, vt, dp, padded, features);
+            /* d softmax: p * (dp - sum(p * dp)); p * dp with dropout in it is dropped * dp */
+            for (int r = 0; r < R; r++) {
+                vec sums = {0};
+                for (int64_t j = 0; j < padded; j += W)
+                    sums += *(vec *)(dropped + r * padded + j) * *(vec *)(dp + r * padded + j);
+                float sum = 0;
+                for (int w = 0; w < W; w++) sum += sums[w];
+                for (int64_t j = 0; j < padded; j += W) {
+                    vec *d = (vec *)(dp + r * padded + j);
+                    *d = (*(vec *)(dropped + r * padded + j) * *d - *(vec *)(p + r * padded + j) * sum) * job->scale;
+                }
+            }
+            combine(dp, k, o, length, padded, NV);
+            store_rows(job, job->d_query, start, head, job->heads, i, R, length, o);
+            spread(dp, q, dk, length, padded, NV);
+        }
+    }
+    if (job->backward) {
+        store_rows(job, job->d_key, start, kv, job->key_heads, 0, length, length, dk);
+        store_rows(job, job->d_value, start, kv, job->key_heads, 0, length, length, dv);
+    }
+}
+
+/* 0, or 1 when there is no memory, or 2 for a number of features that isn't 16 to 128 in steps of 16. */
+int packed_attention(const Job *job) {
+    const int vectors = (int)(job->features / W);
+    if (job->features % W || vectors < 1 || vectors > 8) return 2;
+    int64_t longest = 0, failed = 0;
+    for (int64_t r = 0; r < job->rows; r++) if (job->lengths[r] > longest) longest = job->lengths[r];
+    const int64_t padded = (longest + W - 1) / W * W;
+    const size_t floats = (6 * padded + 3 * R) * job->features + 3 * R * padded;
+#pragma omp parallel reduction(+ : failed)
+    {
+        float *space = NULL;
+        if (posix_memalign((void **)&space, 64, floats * sizeof(float))) { failed = 1; space = NULL; }
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t t = 0; t < job->rows * job->key_heads; t++) {
+            if (!space) continue;
+            int64_t row = t / job->key_heads, kv = t % job->key_heads;
+            switch (vectors) {
+            case 1: task(job, row, kv, space, 1); break;
+            case 2: task(job, row, kv, space, 2); break;
+            case 3: task(job, row, kv, space, 3); break;
+            case 4: task(job, row, kv, space, 4); break;
+            case 5: task(job, row, kv, space, 5); break;
+            case 6: task(job, row, kv, space, 6); break;
+            case 7: task(job, row, kv, space, 7); break;
+            case 8: task(job, row, kv, space, 8); break;
+            }
+        }
+        free(space);
+    }
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,78 @@
+"""Saving checkpoints, at once or in a thread of their own, and what happens when the disk won't take them."""
+
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import StorageError
+from .checkpoint import (
+    Snapshot,
+    TrainState,
+    list_checkpoints,
+    name_of,
+    remove_old,
+    take_snapshot,
+    verify,
+    write_snapshot,
+)
+
+
+class CheckpointWriter:
+    """Writes a run's checkpoints, one at a time, and deletes the old ones.
+
+    In the background a save costs training a copy in memory; the next save, or the end, waits for it. Used as a
+    context manager, so that a run which ends, however it does, leaves its last save whole.
+
+    Raises:
+        StorageError: from `save` or `wait`: a checkpoint could not be written; what was there before still is.
+    """
+
+    def __init__(self, folder: Path, keep: int, background: bool) -> None:
+        self.folder, self.keep, self.background = folder, keep, background
+        self._thread: threading.Thread | None = None
+        self._error: StorageError | None = None
+
+    def save(self, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> None:
+        """Save what is now."""
+        self.wait()
+        snapshot = take_snapshot(model, optimizer, state, identity, copy=self.background)
+        if not self.background:
+            self._write(snapshot)
+            self.wait()
+            return
+        # Not a daemon: an interpreter that leaves waits for it.
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last save is on the disk."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self.wait()
+        elif self._thread is not None:
+            self._thread.join()
+
+    def _write(self, snapshot: Snapshot) -> None:
+        try:
+            write_snapshot(self.folder, snapshot)
+            remove_old(self.folder, self.keep, snapshot.state.best_step)
+        except OSError as error:
+            shutil.rmtree(self.folder / f".writing-{name_of(snapshot.state.step)}", ignore_errors=True)
+            whole = [path.name for path in list_checkpoints(self.folder) if verify(path) is None]
+            kept = f"{whole[-1]} is whole" if whole else "there is no earlier one"
+            self._error = StorageError(
+                f"the checkpoint of step {snapshot.state.step:,} could not be written to {self.folder}: "
+                f"{error.strerror or error}; {kept}. Make room or mend the folder, then run the same command again"
+            )

@@ -1,0 +1,169 @@
+"""Disks that fill, fail or flip bits: a whole checkpoint remains, and the run goes on from it."""
+
+import errno
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nlp_pipeline import TextClassification
+from nlp_pipeline.config.schema import TrainingConfig
+from nlp_pipeline.errors import StorageError
+from nlp_pipeline.training import checkpoint
+from nlp_pipeline.training.checkpoint import (
+    TrainState,
+    find_checkpoint,
+    list_checkpoints,
+    name_of,
+    save_checkpoint,
+    verify,
+)
+from nlp_pipeline.training.optimization import make_optimizer
+from nlp_pipeline.training.writer import CheckpointWriter
+
+ROWS = [{"text": f"the card {i} is late", "label": "ab"[i % 2]} for i in range(16)]
+
+
+def make(tiny_bert, folder, background):
+    return TextClassification(
+        model=tiny_bert, train=ROWS, max_steps=4, precision="fp32", batch={"size": 4},
+        checkpoint={"every": 1, "keep": 2, "background": background}, dir=str(folder),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("call", ["fsync", "rename", "write"])
+def test_a_disk_that_fails_leaves_the_last_checkpoint_and_the_run_goes_on(
+    tiny_bert, tmp_path, monkeypatch, call, background
+):
+    from safetensors.numpy import load_file
+
+    through = make(tiny_bert, tmp_path / "through", background)
+    through.run(progress=False)
+    count = {"saves": 0}
+    write = checkpoint.write_snapshot
+
+    def failing(folder, snapshot):
+        if snapshot.state.step != 3:
+            return write(folder, snapshot)
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def refuse(*arguments, **named):
+            raise full
+
+        with pytest.MonkeyPatch.context() as patch:
+            if call == "fsync":
+                patch.setattr(checkpoint, "_sync", refuse)
+            elif call == "rename":
+                patch.setattr(type(folder), "rename", refuse)
+            else:
+                patch.setattr("safetensors.torch.save_file", refuse)
+            count["saves"] += 1
+            return write(folder, snapshot)
+
+    monkeypatch.setattr("nlp_pipeline.training.writer.write_snapshot", failing)
+    with pytest.raises(StorageError, match="No space left on device; step-000000002 is whole") as error:
+        make(tiny_bert, tmp_path / "cut", background).run(progress=False)
+    assert error.value.exit_code == 4
+    monkeypatch.undo()
+    folder = tmp_path / "cut" / "checkpoints"
+    assert not list(folder.glob(".writing-*"))
+    assert [path.name for path in list_checkpoints(folder)][-1] == name_of(2)
+    cut = make(tiny_bert, tmp_path / "cut", background)
+    cut.run(progress=False)
+    ours, theirs = (load_file(r.run_directory.model / "model.safetensors") for r in (cut, through))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_a_file_size_limit_in_a_process_of_its_own(tiny_bert, tmp_path):
+    """The kernel itself refuses, in the middle of a file."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    recipe = {"task": "text-classification", "model": tiny_bert, "data": {"train": str(rows)},
+              "training": {"max_steps": 2, "precision": "fp32"}, "output": {"dir": str(tmp_path / "run")}}  # fmt: skip
+    (tmp_path / "x.yaml").write_text(json.dumps(recipe))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    command = [sys.executable, "-m", "nlp_pipeline.cli", "train", str(tmp_path / "x.yaml"), "--quiet"]
+    small = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    assert small.returncode == 4, small.stderr
+    assert "could not be written" in small.stderr
+    assert "Go on with the same command" in small.stderr
+    assert "Traceback" not in small.stderr
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "run" / "results.json").exists()
+
+
+def test_any_byte_flipped_or_cut_is_found(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 3)
+    model.base_model_prefix = "base"
+    optimizer = make_optimizer(model, TrainingConfig())
+    model(torch.randn(2, 4)).sum().backward()
+    optimizer.step()
+    good = save_checkpoint(tmp_path, model, optimizer, TrainState(step=1), {"a": 1})
+    chance = random.Random(0)
+    for _ in range(60):
+        newest = save_checkpoint(tmp_path, model, optimizer, TrainState(step=2), {"a": 1})
+        file = chance.choice(sorted(newest.iterdir()))
+        content = bytearray(file.read_bytes())
+        place = chance.randrange(len(content))
+        if chance.random() < 0.5:
+            content[place] ^= 1 << chance.randrange(8)
+        else:
+            del content[place:]
+        file.write_bytes(content)
+        if file.name == checkpoint.MANIFEST and verify(newest) is None:
+            # The flip fell on white space: the sums still say what they said.
+            assert json.loads(content)["sha256"]
+            continue
+        path, notes = find_checkpoint(tmp_path, {"a": 1})
+        assert path == good
+        assert notes
+        assert name_of(2) in notes[0]
+
+
+def test_the_metric_log_survives_a_full_disk(tmp_path, monkeypatch, capsys):
+    from nlp_pipeline.run_directory import RunDirectory
+
+    run = RunDirectory(tmp_path)
+    run.log({"step": 1})
+    real = open
+
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.open", full)
+        run.log({"step": 2})
+        run.log({"step": 3})
+    assert real is open
+    run.log({"step": 4})
+    assert [entry["step"] for entry in run.history()] == [1, 4]
+    assert capsys.readouterr().err.count("training goes on") == 1
+
+
+def test_a_save_in_the_background_holds_what_was_not_what_came_after(tmp_path):
+    from safetensors.torch import load_file
+
+    model = torch.nn.Linear(300, 300)
+    model.base_model_prefix = "base"
+    optimizer = make_optimizer(model, TrainingConfig())
+    with CheckpointWriter(tmp_path, keep=1, background=True) as writer:
+        for step in range(1, 4):
+            with torch.no_grad():
+                model.weight.fill_(float(step))
+            writer.save(model, optimizer, TrainState(step=step), {})
+            with torch.no_grad():
+                model.weight.fill_(-1.0)
+    (last,) = list_checkpoints(tmp_path)
+    assert last.name == name_of(3)
+    assert (load_file(last / "model.safetensors")["weight"] == 3.0).all()
