@@ -85,11 +85,20 @@ class Stepper:
         return loss
 
     def _clip(self) -> "torch.Tensor":
-        """Scale gradients down to the largest norm allowed. Returns the norm that they had."""
+        """Have gradients scaled down to the largest norm allowed. Returns the norm that they have.
+
+        The fused optimizer divides by `grad_scale` as it reads them: scaling them here would be a pass over all.
+        """
+        import torch
+
         limit = self.training.max_grad_norm
-        norm: torch.Tensor = self.accelerator.clip_grad_norm_(
-            self.model.parameters(), math.inf if limit is None else limit
-        )
+        if getattr(self.accelerator, "scaler", None) is not None:  # it uses grad_scale itself
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit)
+            return torch.as_tensor(norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if limit is not None:
+            inner = getattr(self.optimizer, "optimizer", self.optimizer)  # inside accelerate's
+            inner.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # torch's clip_grad_norm_ has this 1e-6
         return norm
 
     def _is_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> bool:
