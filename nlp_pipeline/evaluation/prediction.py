@@ -47,7 +47,7 @@ def predict_table(
     """
     import torch
 
-    from ..modeling.attention_layout import Layout
+    from ..modeling.attention_layout import ROUND_TO, Layout
     from ..modeling.padding_free import find
 
     runner = find(model)
@@ -64,7 +64,7 @@ def predict_table(
             if "labels" in batch.targets:
                 weight += recipe.weigh(batch.targets)
             batch.to(accelerator.device)
-            with runner.packed(Layout(batch.lengths)) if runner else contextlib.nullcontext():
+            with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
                 outputs = model(**batch.inputs)
             if "labels" in batch.targets:
                 loss += float(recipe.loss(outputs, batch.targets))

@@ -63,10 +63,10 @@ def _flash(
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    offsets = layout.on(query.device, "offsets")
+    offsets, longest = layout.on(query.device, "offsets"), int(layout.lengths.max())
     reach = -1 if window is None else window
     result = varlen_attn(
-        query, key, value, offsets, offsets, layout.longest, layout.longest,
+        query, key, value, offsets, offsets, longest, longest,
         scale=scale, window_size=(reach, 0 if causal else reach), enable_gqa=query.shape[1] != key.shape[1],
     )  # fmt: skip
     assert isinstance(result, torch.Tensor)  # a tuple only when more is asked for

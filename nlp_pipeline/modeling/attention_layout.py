@@ -20,32 +20,48 @@ class Group:
     longest: int
 
 
+ROUND_TO = 64
+"""Tokens of a packed batch are filled up to a multiple of this: the matrix library prepares itself for every new shape,
+which takes it longer than the work on a few tokens more, and memory that it keeps."""
+
+
 class Layout:
     """Where each row's tokens lie in a packed batch.
 
     Args:
         lengths: int[rows], tokens a row; at least 1 each.
+        multiple: fill the batch up to a multiple of so many tokens, with a last row that nobody reads.
     """
 
-    def __init__(self, lengths: "Sequence[int] | np.ndarray") -> None:
-        self.lengths = np.asarray(lengths, np.int64)
+    def __init__(self, lengths: "Sequence[int] | np.ndarray", multiple: int = 1) -> None:
+        real = np.asarray(lengths, np.int64)
+        self.rows = len(real)
+        self.longest = int(real.max())
+        self.real_tokens = int(real.sum())
+        filler = -self.real_tokens % multiple
+        self.lengths = np.append(real, filler) if filler else real
+        """int64[rows, and perhaps the filling one]."""
         self.ends = np.cumsum(self.lengths)
         self.starts = self.ends - self.lengths
         self.tokens = int(self.ends[-1])
-        self.longest = int(self.lengths.max())
         self._indices: dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
         self._device: dict[tuple[str, torch.device], torch.Tensor] = {}
         self._biases: dict[tuple[bool, int | None], list[torch.Tensor | None]] = {}
 
     @cached_property
     def positions(self) -> np.ndarray:
-        """int64[tokens], each token's place in its row."""
-        return np.arange(self.tokens) - np.repeat(self.starts, self.lengths)
+        """int64[tokens], each token's place in its row; 0 where the batch is filled up."""
+        places = np.arange(self.tokens) - np.repeat(self.starts, self.lengths)
+        places[self.real_tokens :] = 0
+        return places
 
     @cached_property
     def padded(self) -> np.ndarray:
-        """int64[tokens], each token's place in the flattened [rows, longest]."""
-        return self.positions + np.repeat(np.arange(len(self.lengths)) * self.longest, self.lengths)
+        """int64[tokens], each token's place in the flattened [rows, longest]; 0 where the batch is filled up."""
+        rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        places = self.positions + rows * self.longest
+        places[self.real_tokens :] = 0
+        return places
 
     @cached_property
     def groups(self) -> list[Group]:

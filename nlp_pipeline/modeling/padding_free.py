@@ -151,10 +151,10 @@ class PaddingFree:
     def _padded(self, hidden: torch.Tensor) -> torch.Tensor:
         """[1, tokens, features] to [rows, longest, features]."""
         assert self.layout is not None
-        rows, longest = len(self.layout.lengths), self.layout.longest
+        rows, longest, real = self.layout.rows, self.layout.longest, self.layout.real_tokens
         full = hidden.new_zeros(rows * longest, hidden.shape[-1])
-        where = self.layout.on(hidden.device, "padded")
-        return full.index_copy(0, where, hidden[0]).view(rows, longest, -1)
+        where = self.layout.on(hidden.device, "padded")[:real]
+        return full.index_copy(0, where, hidden[0, :real]).view(rows, longest, -1)
 
 
 @torch.compiler.disable

@@ -32,7 +32,7 @@ def verify_parity(
     Raises:
         ModelError: they differ.
     """
-    from ..modeling.attention_layout import Layout
+    from ..modeling.attention_layout import ROUND_TO, Layout
     from ..modeling.padding_free import find
 
     runner = find(model)
@@ -43,7 +43,7 @@ def verify_parity(
     training = model.training
     model.eval()
     found = []
-    for layout in (None, Layout(batch.lengths)):
+    for layout in (None, Layout(batch.lengths, ROUND_TO)):
         with runner.packed(layout), runner.eager(layout is None):
             loss = recipe.loss(model(**batch.inputs), batch.targets) / max(recipe.weigh(batch.targets), 1e-12)
             loss.backward()

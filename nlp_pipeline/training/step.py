@@ -158,9 +158,9 @@ class Stepper:
         """Run the model without padding, if it can."""
         if self.padding_free is None:
             return contextlib.nullcontext()
-        from ..modeling.attention_layout import Layout
+        from ..modeling.attention_layout import ROUND_TO, Layout
 
-        return self.padding_free.packed(Layout(batch.lengths))
+        return self.padding_free.packed(Layout(batch.lengths, ROUND_TO))
 
     def _split(self, given: StepInput) -> list[Batch]:
         """The step's forward passes, each halved as often as memory has run out so far."""

@@ -79,14 +79,14 @@ def close(found, wanted, tolerance):
 
 
 @settings(max_examples=15)
-@given(sizes=lengths)
-def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes):
+@given(sizes=lengths, multiple=st.sampled_from([1, 8, 32]))
+def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes, multiple):
     padded, packed, runner = pair
     batch = batch_of(sizes)
     logits, gradients = [], []
     for model in (padded, packed):
         model.zero_grad()
-        with runner.packed(Layout(sizes) if model is packed else None):
+        with runner.packed(Layout(sizes, multiple) if model is packed else None):
             out = model(**batch).logits
             if out.dim() == 3:
                 out = out * batch["attention_mask"][..., None]  # what a padded position is given, nobody reads
