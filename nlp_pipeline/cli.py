@@ -52,7 +52,7 @@ def evaluate(
     from .evaluation.report import score_table
     from .recipe import Recipe
     from .run_directory import finite
-    from .run_stages import evaluate_source
+    from .stages.scoring import evaluate_source
 
     recipe = Recipe.from_pretrained(run)
     results = evaluate_source(recipe, data, progress=not as_json)

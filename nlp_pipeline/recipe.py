@@ -1,158 +1,36 @@
-"""The Recipe contract, and the straight line of one run: load → tokenize → fit → evaluate → report."""
+"""The straight line of one run: load → tokenize → fit → evaluate → report."""
 
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .config import Config, build_config, load_config, validate
 from .config.checks import NEEDS_VALIDATION
 from .config.keywords import SPLITS, take_keywords
 from .config.loading import apply_overrides, read_recipe
-from .config.schema import Section
-from .data.columns import Column
-from .data.fields import Field
-from .data.labels import Labels
 from .errors import ConfigError, DataError
-from .evaluation.metrics import METRICS, Kind, Outputs, check_metric_names, greater_is_better, main_key
+from .evaluation.metrics import METRICS, check_metric_names, greater_is_better, main_key
 from .progress import Reporter
 from .run_directory import RunDirectory
+from .task_contract import TaskContract
 
 if TYPE_CHECKING:
-    import datasets
-    import pyarrow as pa
-    import torch
     from accelerate import Accelerator
 
-    from .data.fields import Batch
     from .data.splits import Splits
     from .data.tokenization import Encoder, TokenTable
     from .training.checkpoint import TrainState
 
 
-class Recipe:
+class Recipe(TaskContract):
     """A task, and a run of it.
 
-    A task is a subclass that states what it needs and supplies a few small functions (the first part of this class);
-    the engine calls them and is never subclassed. An instance is one run: `run()` does everything, or call `load`,
-    `tokenize`, `fit`, `evaluate` and `report` in this order.
+    A task is a subclass that states what it needs and supplies the few small functions of TaskContract; the engine
+    calls them and is never subclassed. An instance is one run: `run()` does everything, or call `load`, `tokenize`,
+    `fit`, `evaluate` and `report` in this order.
     """
 
-    # ----------------------------------------------------------------------------------------------------------
-    # What a task states.
-
-    task: ClassVar[str]
-    """The Hub's pipeline tag."""
-    auto_model: ClassVar[str]
-    """The class of transformers that loads the model with its head."""
-    lora_task_type: ClassVar[str | None] = None
-    """peft's name of the task, by which it keeps the head trainable."""
-    column_names: ClassVar[frozenset[str]]
-    """Every column name the task may ask for: the keys that `data.columns` may map."""
-    options_after_tokenization: ClassVar[frozenset[str]] = frozenset()
-    """Options that token ids don't depend on: another value finds the old ids in the cache."""
-    summary: ClassVar[str] = ""
-    """One sentence for `nlp-pipeline --help` and the model card."""
-
-    class Options(Section):
-        """The task's own settings; a subclass of Section."""
-
-    options: Any
-    labels: Labels | None = None
-    weights: np.ndarray | None = None
-    """float32[labels], the classes' weights in the loss."""
-    head_bias: np.ndarray | None = None
-    """float32[labels], where the bias of a new head starts, if not at 0: at what one would predict without the text."""
-    pad_token_id: int = 0
-    padded_because: str | None = "no model was looked at yet"
-    """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""
-    encoder: "Encoder"
-    """The tokenizer at the run's maximum length; there from `tokenize` on."""
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of prediction, by which metrics are checked and computed."""
-        raise NotImplementedError
-
-    @property
-    def default_metrics(self) -> tuple[str, ...]:
-        """Metric names; the first one decides which checkpoint is best."""
-        raise NotImplementedError
-
-    def columns(self) -> tuple[Column, ...]:
-        """The columns the task reads; the first is what `predict` fills from a plain list."""
-        raise NotImplementedError
-
-    def stratify(self) -> str | None:
-        """The column whose values a carved split keeps in proportion."""
-        return None
-
-    def learn(self, splits: "Splits") -> list[str]:
-        """Learn label names and the like from the training rows. Returns problems with any split."""
-        raise NotImplementedError
-
-    def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
-        """Problems with the labels of rows that are to be scored: names that training never showed, and the like."""
-        return []
-
-    def restore(self, model_config: Any) -> None:
-        """Take back from a fine-tuned model's config what `learn` put there through `model_settings`."""
-        raise NotImplementedError
-
-    def model_settings(self) -> dict[str, Any]:
-        """Entries of the model's config: label names, problem type."""
-        raise NotImplementedError
-
-    def fields(self) -> tuple[Field, ...]:
-        """The columns that `preprocess` gives and the tensors they become."""
-        raise NotImplementedError
-
-    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> Mapping[str, "pa.Array"]:
-        """Rows to token ids and targets. Pure; batched; label columns may be absent (prediction)."""
-        raise NotImplementedError
-
-    def loss(self, outputs: Any, targets: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
-        """The loss summed over targets, float32[]."""
-        raise NotImplementedError
-
-    def weigh(self, targets: Mapping[str, "torch.Tensor"]) -> float:
-        """What the summed loss is divided by, over the whole effective batch: the number or weight of targets."""
-        raise NotImplementedError
-
-    def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
-        """One array a row of the batch: as little of the model's output as `postprocess` needs, on the CPU."""
-        raise NotImplementedError
-
-    def unsure(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
-        """int64[n], rows whose prediction coarser arithmetic may have changed; None: nothing can be said of any."""
-        return None
-
-    def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
-        """What was collected, in the user's words: one record a row, with `row_id` and `prediction`."""
-        raise NotImplementedError
-
-    def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
-        """Predictions beside references, for the metrics."""
-        raise NotImplementedError
-
-    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
-        """What one would predict without reading the text: its name, and its predictions for `rows`."""
-        raise NotImplementedError
-
-    def weights_on(self, targets: "torch.Tensor") -> "torch.Tensor | None":
-        """The class weights on the device of some targets."""
-        import torch
-
-        return None if self.weights is None else torch.from_numpy(self.weights).to(targets.device)
-
-    @classmethod
-    def check_options(cls, config: Config, options: Any) -> list[str]:
-        """The task's own problems with the settings, over and above the options' types."""
-        return []
-
-    # ----------------------------------------------------------------------------------------------------------
     # Making one.
 
     def __init__(self, **settings: Any) -> None:
@@ -272,7 +150,7 @@ class Recipe:
         Raises:
             ConfigError, DataError, ModelError: before training, with every problem at once.
         """
-        from .run_stages import choose_directory, read_finished
+        from .stages.directory import choose_directory, read_finished
 
         self.reporter = Reporter(active=progress and self.is_main_process)
         self.run_directory = choose_directory(self, fresh)
@@ -316,7 +194,7 @@ class Recipe:
 
     def tokenize(self) -> "dict[str, TokenTable]":
         """Token ids of every split, from the cache where nothing they depend on has changed."""
-        from .run_stages import tokenize_splits
+        from .stages.tokenizing import tokenize_splits
 
         self.splits or self.load()
         self.tables = tokenize_splits(self)
@@ -324,7 +202,7 @@ class Recipe:
 
     def fit(self) -> "TrainState":
         """Train, and save the best weights as `model/`."""
-        from .run_stages import train_and_save
+        from .stages.fitting import train_and_save
 
         self.tables or self.tokenize()
         state = train_and_save(self)
@@ -333,7 +211,7 @@ class Recipe:
 
     def evaluate(self, seconds_before: float = 0.0) -> dict[str, Any]:
         """Score the saved model on the test rows (else the validation rows), beside the baseline."""
-        from .run_stages import score_and_write
+        from .stages.scoring import score_and_write
 
         self.results = score_and_write(self, seconds_before)
         return self.results
@@ -357,7 +235,7 @@ class Recipe:
             exact: compute in float32 throughout. Otherwise a device with bfloat16 uses that, and float32 for close
                 calls: the same predictions several times faster, their scores off in the second or third place.
         """
-        from .run_stages import predict_rows
+        from .stages.scoring import predict_rows
 
         return predict_rows(self, rows, progress, ids, exact)
 

@@ -116,7 +116,7 @@ def test_unseen_and_empty_labels_stop_a_score_but_not_a_prediction(make, tmp_pat
     rows = [{"text": "the card", "label": "zebra"}, {"text": "late", "label": None}]
     strange.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert len(saved.predict(strange)) == 2
-    from nlp_pipeline.run_stages import evaluate_source
+    from nlp_pipeline.stages.scoring import evaluate_source
 
     with pytest.raises(DataError, match="label"):
         evaluate_source(saved, str(strange), progress=False)
@@ -127,7 +127,7 @@ def test_unseen_and_empty_labels_stop_a_score_but_not_a_prediction(make, tmp_pat
 def test_class_weights_count_when_a_saved_model_is_scored(make, tmp_path):
     uneven = ROWS[:9] + [row for row in ROWS[9:] if row["label"] == "a"]
     results = make(uneven, options={"class_weights": {"a": 1.0, "b": 5.0}}).run(progress=False)
-    from nlp_pipeline.run_stages import evaluate_source
+    from nlp_pipeline.stages.scoring import evaluate_source
 
     again = evaluate_source(Recipe.from_pretrained(tmp_path / "run"), ROWS[:8], progress=False)
     assert again["scores"] == pytest.approx(results["scores"], abs=1e-6)

@@ -75,14 +75,7 @@ def from_rows(rows: Sequence[Any], row_name: Callable[[int], str] = lambda row: 
         structs = pa.array(rows, from_pandas=True)
         if pa.types.is_struct(structs.type) and structs.null_count == 0:
             return Rows(pa.Table.from_struct_array(structs))
-    except (
-        pa.ArrowInvalid,
-        pa.ArrowTypeError,
-        pa.ArrowNotImplementedError,
-        TypeError,
-        ValueError,
-        OverflowError,
-    ):
+    except NOT_UNIFORM:
         pass  # looked into below
     strangers = [(row, value) for row, value in enumerate(rows) if not isinstance(value, Mapping)]
     if strangers:
@@ -112,14 +105,7 @@ def from_columns(columns: Mapping[str, Any]) -> Rows:
     for name, values in columns.items():
         try:
             arrays[name] = pa.array(values, from_pandas=True)
-        except (
-            pa.ArrowInvalid,
-            pa.ArrowTypeError,
-            pa.ArrowNotImplementedError,
-            ValueError,
-            TypeError,
-            OverflowError,
-        ):
+        except NOT_UNIFORM:
             arrays[name], mixed[name] = _as_text(list(values))
     return Rows(pa.table(arrays), mixed=mixed)
 

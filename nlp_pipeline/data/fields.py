@@ -1,6 +1,6 @@
 """How tokenized columns become tensors: what a task declares, and the one collate function that reads it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -97,8 +97,3 @@ def _multi_hot(sequences: Sequence[np.ndarray], size: int) -> np.ndarray:
     for row, ids in enumerate(sequences):
         hot[row, ids] = 1.0
     return hot
-
-
-def field_names(fields: Sequence[Field]) -> Mapping[str, Field]:
-    """Fields by name."""
-    return {field.name: field for field in fields}

@@ -63,11 +63,6 @@ def take_snapshot(
     return Snapshot(*tensors, replace(state), identity)
 
 
-def save_checkpoint(folder: Path, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> Path:
-    """Write `folder/step-N`. A checkpoint under its final name is whole."""
-    return write_snapshot(folder, take_snapshot(model, optimizer, state, identity))
-
-
 def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     """Write aside, sync, the manifest of SHA-256 sums last, then rename.
 

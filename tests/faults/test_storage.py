@@ -20,11 +20,17 @@ from nlp_pipeline.training.checkpoint import (
     find_checkpoint,
     list_checkpoints,
     name_of,
-    save_checkpoint,
+    take_snapshot,
     verify,
+    write_snapshot,
 )
 from nlp_pipeline.training.optimization import make_optimizer
 from nlp_pipeline.training.writer import CheckpointWriter
+
+
+def save_checkpoint(folder, *what):
+    return write_snapshot(folder, take_snapshot(*what))
+
 
 ROWS = [{"text": f"the card {i} is late", "label": "ab"[i % 2]} for i in range(16)]
 

@@ -12,9 +12,14 @@ from nlp_pipeline.training.checkpoint import (
     load_checkpoint,
     name_of,
     remove_old,
-    save_checkpoint,
+    take_snapshot,
+    write_snapshot,
 )
 from nlp_pipeline.training.optimization import make_optimizer
+
+
+def save_checkpoint(folder, *what):
+    return write_snapshot(folder, take_snapshot(*what))
 
 
 class Tiny(torch.nn.Module):

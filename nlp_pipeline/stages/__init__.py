@@ -1,0 +1,1 @@
+"""What each stage of a run does: a module a stage, called by `Recipe` in this order."""

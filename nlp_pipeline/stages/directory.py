@@ -1,0 +1,154 @@
+"""The folder of a run: which one it is, whether it is finished, and whether this run may go on in it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..config.keywords import SPLITS
+from ..config.schema import Config
+from ..errors import ConfigError
+from ..run_directory import RunDirectory, environment, fresh_path, newest_of, utc_now, write_text
+from ..training.checkpoint import START_ANEW, find_checkpoint
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+
+# Settings that may differ between a run and the one that goes on from its checkpoint.
+FREE = {
+    "name": True,
+    "output": True,
+    "checkpoint": True,
+    "model": {"sha256"},
+    "data": True,  # its content is compared by fingerprint
+    "tokenization": {"cache", "cache_dir"},
+    "batch": {"micro", "evaluation"},
+    "training": {
+        "epochs",
+        "max_steps",
+        "log_every",
+        "early_stopping",
+        "gradient_checkpointing",
+        "verify_parity",
+        "compile",
+        "on_non_finite",
+    },
+    "evaluation": {"metrics", "every"},
+}
+
+
+def resolved(recipe: "Recipe") -> str:
+    """The whole config as YAML, defaults included."""
+    return yaml.safe_dump(recipe.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def choose_directory(recipe: "Recipe", fresh: bool) -> RunDirectory:
+    """The folder to work in, made. The main process decides: what it makes is no longer new to the others."""
+    from ..devices import launched_processes
+
+    path, config = recipe.run_directory.path, recipe.config
+    chosen = RunDirectory(fresh_path(path) if fresh else newest_of(path, config.name, config.output.dir))
+    if launched_processes() > 1:
+        from ..evaluation.prediction import shared_from_main
+
+        chosen = RunDirectory(shared_from_main(str(chosen.path), recipe.accelerator))
+    chosen.create()
+    return chosen
+
+
+def read_finished(recipe: "Recipe") -> dict[str, Any] | None:
+    """The results of a run that finished with exactly these settings and inputs; None when there is something to do."""
+    run = recipe.run_directory
+    if not run.finished or not run.recipe.exists() or run.recipe.read_text(encoding="utf-8") != resolved(recipe):
+        return None
+    if json.loads(run.manifest.read_text(encoding="utf-8")).get("inputs") != inputs(recipe):
+        return None
+    recipe.reporter.say(f"{run.path} holds the finished run of this recipe; --fresh trains it anew beside it")
+    recipe._model_folder = run.model
+    results: dict[str, Any] = json.loads(run.results.read_text(encoding="utf-8"))
+    return results
+
+
+def inputs(recipe: "Recipe") -> dict[str, Any]:
+    """What a run is made from, by content: the rows of every split, the weights, a recipe class of the user's own."""
+    from ..modeling.loading import file_hash, weights_hash
+
+    assert recipe.splits is not None
+    own = recipe.config.recipe
+    return {
+        "data": {
+            split: {"rows": len(rows), "fingerprint": recipe.splits.fingerprints[split]}
+            for split in SPLITS
+            if (rows := getattr(recipe.splits, split)) is not None
+        },
+        "model": {"name": recipe.config.model.name, "sha256": weights_hash(recipe.config.model)},
+        "recipe_class": file_hash(Path(own.rpartition(":")[0]).expanduser()) if own else None,
+    }
+
+
+def identity(recipe: "Recipe") -> dict[str, Any]:
+    """What a checkpoint's run and the run that goes on from it must have in common, flat by setting."""
+    dumped = Config.model_validate(recipe.config.model_dump()).model_dump(mode="json", exclude=FREE)  # type: ignore[arg-type]
+    flat: dict[str, Any] = {}
+    for section, value in dumped.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{section}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[section] = value
+    made_from = inputs(recipe)
+    for split in ("train", "validation"):
+        flat[f"{split} rows"] = made_from["data"].get(split, {}).get("fingerprint")
+    flat["batch.sampling"] = recipe.sampling
+    flat["model weights"] = made_from["model"]["sha256"]
+    flat["recipe class"] = made_from["recipe_class"]
+    # A best score can only be compared with later ones of the same metric.
+    flat["best metric"] = recipe.best_metric + (" (greater is better)" if recipe.greater_is_better else "")
+    return flat
+
+
+def check_directory(recipe: "Recipe") -> None:
+    """Refuse to go on in a folder whose run had other settings or inputs, before anything in it is touched.
+
+    Raises:
+        ConfigError: with every difference, or because a finished run has no checkpoint left to go on from.
+    """
+    run = recipe.run_directory
+    path, _ = find_checkpoint(run.checkpoints, identity(recipe))
+    if path is None and run.finished:
+        raise ConfigError(
+            f"{run.path} holds a finished run, of other settings or data and without checkpoints to go on from; "
+            f"{START_ANEW}"
+        )
+
+
+def write_start(recipe: "Recipe") -> None:
+    """The resolved recipe and the manifest, before training: a run that crashes can still be understood."""
+    if not recipe.is_main_process:
+        return
+    run = recipe.run_directory
+    run.results.unlink(missing_ok=True)
+    write_text(run.recipe, resolved(recipe))
+    run.write_json(run.manifest, _manifest(recipe))
+
+
+def _manifest(recipe: "Recipe") -> dict[str, Any]:
+    from ..data.tokenization import tokenizer_hash
+    from ..devices import device_name
+
+    training = recipe.config.training
+    return {
+        "started": utc_now(),
+        "inputs": inputs(recipe),
+        "tokenizer": {
+            "sha256": tokenizer_hash(recipe.encoder.tokenizer),
+            "max_length": recipe.encoder.max_length,
+        },
+        "seeds": {"training": training.seed, "split": recipe.config.data.split_seed},
+        "device": device_name(),
+        "processes": recipe.accelerator.num_processes,
+        "precision": str(recipe.accelerator.mixed_precision),
+        **environment(),
+    }

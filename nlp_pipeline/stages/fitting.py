@@ -1,0 +1,102 @@
+"""From a pretrained model to the best fine-tuned weights in `model/`."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .directory import check_directory, identity, write_start
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+    from ..training.checkpoint import TrainState
+
+
+def train_and_save(recipe: "Recipe") -> "TrainState":
+    """Load the model, train it, put the best weights into `model/`."""
+    from transformers import set_seed
+
+    from ..modeling.loading import load_model
+    from ..modeling.parameters import add_lora, freeze, merge_lora
+    from ..training.checkpoint import load_weights, name_of
+    from ..training.loop import fit
+
+    config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
+    run.create()
+    check_directory(recipe)
+    accelerator.wait_for_everyone()  # every process has looked before the main one writes
+    write_start(recipe)
+    set_seed(config.training.seed)
+    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
+    frozen = freeze(model, config.training.freeze)
+    run_packed(recipe, model)
+    if config.training.lora:
+        model = add_lora(model, config.training.lora, recipe.lora_task_type)
+    _announce(recipe, model, frozen)
+    evaluate = (lambda current: validation_scores(recipe, current)) if "validation" in recipe.tables else None
+    began = time.monotonic()
+    state = fit(
+        recipe,
+        model,
+        recipe.tables["train"],
+        config,
+        run,
+        accelerator,
+        recipe.reporter,
+        evaluate,
+        identity(recipe),
+    )
+    recipe.timing["fit"] = time.monotonic() - began
+    if accelerator.is_main_process:
+        bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        load_weights(run.checkpoints / name_of(state.best_step or state.step), bare)
+        if config.training.lora:
+            bare.save_pretrained(run.path / "adapter")
+        from ..saved_model import save_model
+
+        save_model(recipe, merge_lora(bare), recipe.encoder.tokenizer, recipe.encoder.max_length, run.model)
+    accelerator.wait_for_everyone()
+    recipe.state = state
+    return state
+
+
+def run_packed(recipe: "Recipe", model: Any) -> None:
+    """Let a freshly loaded model run without padding where it can, and drop out cheaply on the CPU."""
+    from ..modeling.dropout import use_fast_dropout
+    from ..modeling.padding_free import PaddingFree
+
+    if recipe.padded_because is None:
+        PaddingFree(model)
+    if recipe.accelerator.device.type == "cpu" and not recipe.config.training.compile:
+        use_fast_dropout(model)
+
+
+def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    some = f", {trained / 1e6:.1f} M of them trained" if trained != total else ""
+    accelerator = recipe.accelerator
+    devices = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
+    precision = {"no": "fp32"}.get(str(accelerator.mixed_precision), str(accelerator.mixed_precision))
+    if recipe.padded_because and recipe.config.batch.padding_free is not False:
+        recipe.reporter.say(f"padding: rows are padded, {recipe.padded_because}; batches hold rows of like length")
+    recipe.reporter.say(
+        f"model: {recipe.config.model.name}, {total / 1e6:.1f} M parameters{some}; "
+        f"{precision} on {accelerator.device.type}, {devices}"
+    )
+
+
+def validation_scores(recipe: "Recipe", model: Any) -> dict[str, float]:
+    """Metrics and loss of the current weights on the validation rows, the same on every process."""
+    from ..evaluation.metrics import compute_metrics
+    from ..evaluation.prediction import predict_table, shared_from_main
+
+    assert recipe.splits is not None
+    table = recipe.tables["validation"]
+    accelerator = recipe.accelerator
+    with recipe.reporter.bar("Evaluating", len(table)) as bar:
+        found = predict_table(recipe, model, table, accelerator, recipe.config.batch.evaluation, bar)
+    scores: dict[str, float] = {}
+    if accelerator.is_main_process:
+        scores = compute_metrics(recipe.metrics, recipe.outputs(found.values, recipe.splits.validation))
+        scores["loss"] = found.loss
+    result: dict[str, float] = shared_from_main(scores, accelerator)
+    return result

@@ -1,0 +1,89 @@
+"""From rows to token ids: the tokenizer of a run, and its tables."""
+
+from typing import TYPE_CHECKING, Any
+
+from ..config.keywords import SPLITS
+from ..data.labels import Labels
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import datasets
+
+    from ..data.tokenization import TokenTable
+    from ..recipe import Recipe
+
+
+def make_encoder(recipe: "Recipe") -> None:
+    """Load the tokenizer and settle the maximum length and the order of the labels."""
+    from ..data.tokenization import Encoder
+    from ..modeling.loading import load_model_config, load_tokenizer, longest_sequence, position_limit
+
+    config = recipe.config
+    words = recipe.columns()[0].kind == "tokens"
+    tokenizer, model_config = load_tokenizer(config.model, words), load_model_config(config.model)
+    limit, wanted = position_limit(model_config), config.tokenization.max_length
+    if wanted is not None and limit is not None and wanted > limit:
+        raise ConfigError(f"tokenization.max_length: found {wanted}, expected at most {limit}, this model's limit")
+    recipe.encoder = Encoder(tokenizer, wanted or longest_sequence(tokenizer, model_config))
+    recipe.pad_token_id = tokenizer.pad_token_id or 0
+    recipe.padded_because = _why_padded(recipe, model_config)
+    if recipe.labels is not None:
+        before = recipe.labels
+        recipe.labels = before.reordered_like(Labels.from_model_config(model_config))
+        if recipe.weights is not None and recipe.labels is not before:
+            recipe.weights = recipe.weights[[before.ids[name] for name in recipe.labels.names]]
+        if recipe.head_bias is not None and recipe.labels is not before:
+            recipe.head_bias = recipe.head_bias[[before.ids[name] for name in recipe.labels.names]]
+
+
+def _why_padded(recipe: "Recipe", model_config: Any) -> str | None:
+    """Why the model runs padded; None when it runs without padding.
+
+    Raises:
+        ConfigError: it was asked for and can't be had.
+    """
+    from ..modeling.padding_free import why_not
+
+    wanted = recipe.config.batch.padding_free
+    reason = "batch.padding_free is false" if wanted is False else why_not(model_config)
+    if wanted is True and reason:
+        raise ConfigError(f"batch.padding_free: found true, but {reason}; leave it out")
+    return reason
+
+
+def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
+    """Every split's token ids; the main process tokenizes, the others find its work in the cache."""
+    assert recipe.splits is not None
+    make_encoder(recipe)
+    tables = {}
+    with recipe.accelerator.main_process_first():
+        for split in SPLITS:
+            rows = getattr(recipe.splits, split)
+            if rows is not None:
+                tables[split] = tokenize_rows(recipe, rows, split, recipe.splits.fingerprints[split])
+    return tables
+
+
+def tokenize_rows(recipe: "Recipe", rows: "datasets.Dataset", split: str, fingerprint: str) -> "TokenTable":
+    """One split's token ids, through the cache unless it is off."""
+    from ..data.tokenization import cache_root, code_version, tokenize, tokenizer_hash
+
+    settings = recipe.config.tokenization
+    parts = {
+        "data": fingerprint,
+        "tokenizer": tokenizer_hash(recipe.encoder.tokenizer),
+        "max_length": recipe.encoder.max_length,
+        "task": recipe.task,
+        "options": recipe.options.model_dump(mode="json", exclude=set(recipe.options_after_tokenization)),
+        "labels": list(recipe.labels.names) if recipe.labels else None,
+        "code": code_version(recipe),
+    }
+    cache = cache_root(settings.cache_dir) if settings.cache and split != "predict" else None
+    name = f"{recipe.task}:{recipe.config.name}"
+    with recipe.reporter.bar(f"Tokenizing {split}", len(rows)) as bar:
+        table, report = tokenize(
+            rows, lambda part: recipe.preprocess(part, recipe.encoder), parts, split, cache, name, bar.advance
+        )
+    if split != "predict":
+        recipe.reporter.say(str(report))
+    return table

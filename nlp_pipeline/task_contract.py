@@ -1,0 +1,135 @@
+"""What a task states and supplies, so that one engine can run them all."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .config import Config
+from .config.schema import Section
+from .data.columns import Column
+from .data.fields import Field
+from .data.labels import Labels
+from .evaluation.metrics import Kind, Outputs
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+    import torch
+
+    from .data.fields import Batch
+    from .data.splits import Splits
+    from .data.tokenization import Encoder
+
+
+class TaskContract:
+    """The part of a Recipe that a task writes. What raises NotImplementedError here every task must supply."""
+
+    task: ClassVar[str]
+    """The Hub's pipeline tag."""
+    auto_model: ClassVar[str]
+    """The class of transformers that loads the model with its head."""
+    lora_task_type: ClassVar[str | None] = None
+    """peft's name of the task, by which it keeps the head trainable."""
+    column_names: ClassVar[frozenset[str]]
+    """Every column name the task may ask for: the keys that `data.columns` may map."""
+    options_after_tokenization: ClassVar[frozenset[str]] = frozenset()
+    """Options that token ids don't depend on: another value finds the old ids in the cache."""
+    summary: ClassVar[str] = ""
+    """One sentence for `nlp-pipeline --help` and the model card."""
+
+    class Options(Section):
+        """The task's own settings; a subclass of Section."""
+
+    options: Any
+    labels: Labels | None = None
+    weights: np.ndarray | None = None
+    """float32[labels], the classes' weights in the loss."""
+    head_bias: np.ndarray | None = None
+    """float32[labels], where the bias of a new head starts, if not at 0: at what one would predict without the text."""
+    pad_token_id: int = 0
+    padded_because: str | None = "no model was looked at yet"
+    """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""
+    encoder: "Encoder"
+    """The tokenizer at the run's maximum length; there from `tokenize` on."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of prediction, by which metrics are checked and computed."""
+        raise NotImplementedError
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """Metric names; the first one decides which checkpoint is best."""
+        raise NotImplementedError
+
+    def columns(self) -> tuple[Column, ...]:
+        """The columns the task reads; the first is what `predict` fills from a plain list."""
+        raise NotImplementedError
+
+    def stratify(self) -> str | None:
+        """The column whose values a carved split keeps in proportion."""
+        return None
+
+    def learn(self, splits: "Splits") -> list[str]:
+        """Learn label names and the like from the training rows. Returns problems with any split."""
+        raise NotImplementedError
+
+    def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
+        """Problems with the labels of rows that are to be scored: names that training never showed, and the like."""
+        return []
+
+    def restore(self, model_config: Any) -> None:
+        """Take back from a fine-tuned model's config what `learn` put there through `model_settings`."""
+        raise NotImplementedError
+
+    def model_settings(self) -> dict[str, Any]:
+        """Entries of the model's config: label names, problem type."""
+        raise NotImplementedError
+
+    def fields(self) -> tuple[Field, ...]:
+        """The columns that `preprocess` gives and the tensors they become."""
+        raise NotImplementedError
+
+    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> Mapping[str, "pa.Array"]:
+        """Rows to token ids and targets. Pure; batched; label columns may be absent (prediction)."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, targets: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
+        """The loss summed over targets, float32[]."""
+        raise NotImplementedError
+
+    def weigh(self, targets: Mapping[str, "torch.Tensor"]) -> float:
+        """What the summed loss is divided by, over the whole effective batch: the number or weight of targets."""
+        raise NotImplementedError
+
+    def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
+        """One array a row of the batch: as little of the model's output as `postprocess` needs, on the CPU."""
+        raise NotImplementedError
+
+    def unsure(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
+        """int64[n], rows whose prediction coarser arithmetic may have changed; None: nothing can be said of any."""
+        return None
+
+    def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+        """What was collected, in the user's words: one record a row, with `row_id` and `prediction`."""
+        raise NotImplementedError
+
+    def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
+        """Predictions beside references, for the metrics."""
+        raise NotImplementedError
+
+    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
+        """What one would predict without reading the text: its name, and its predictions for `rows`."""
+        raise NotImplementedError
+
+    def weights_on(self, targets: "torch.Tensor") -> "torch.Tensor | None":
+        """The class weights on the device of some targets."""
+        import torch
+
+        return None if self.weights is None else torch.from_numpy(self.weights).to(targets.device)
+
+    @classmethod
+    def check_options(cls, config: Config, options: Any) -> list[str]:
+        """The task's own problems with the settings, over and above the options' types."""
+        return []
