@@ -13,7 +13,7 @@ from .arrow_tables import Rows
 from .columns import Column, Resolved, find_column, resolve_columns
 from .list_values import as_label_list, as_tokens, indicator_labels, length_mismatch
 from .locations import Source
-from .problems import SHOWN, Problems, counted, listed, quoted
+from .problems import SHOWN, Problems, RowProblem, counted, listed, quoted
 from .raw_columns import Cells, RawColumn, mask, row_names
 from .readers import Reader
 from .values import as_label, as_number, as_text, joined_text
@@ -41,10 +41,11 @@ class Assembler:
         pieces = [piece for source in sources if (piece := self._piece(name, source)) is not None]
         if len(pieces) < len(sources) or not self._agree(pieces):
             return None
-        tables = [self._table(name, piece) for piece in pieces]
+        ids = self._row_ids(name, pieces)
+        starts = np.cumsum([0, *map(len, pieces)])
+        tables = [self._table(name, piece, int(start), ids) for piece, start in zip(pieces, starts, strict=False)]
         if any(table is None for table in tables):
             return None
-        ids = self._row_ids(name, pieces)
         table = pa.concat_tables(tables)
         keep = np.concatenate([piece.keep for piece in pieces])
         if ids is None:
@@ -83,8 +84,13 @@ class Assembler:
             )
         return not others
 
-    def _table(self, split: str, piece: "_Piece") -> pa.Table | None:
-        """The task's columns in its types; rows to leave out are marked in `piece.keep`."""
+    def _table(self, split: str, piece: "_Piece", start: int, ids: pa.ChunkedArray | None) -> pa.Table | None:
+        """The task's columns in its types; rows to leave out are marked in `piece.keep`.
+
+        Args:
+            start: where the piece begins among the rows of its split.
+            ids: the rows' ids, if they have sound ones.
+        """
         kinds = {column.name: column for column in self.columns}
         cells = {name: self._cells(piece, kinds[name], given) for name, given in piece.resolved.found.items()}
         problems = [problem for cell in cells.values() for problem in cell.problems]
@@ -92,8 +98,13 @@ class Assembler:
             problems += self._check_lengths(piece, cells)
         for name, cell in cells.items():
             if cell.missing.any() and (self.require_labels or not kinds[name].is_label):
-                problems += self._note_missing(split, piece, kinds[name], cell)
-        self.problems.add(piece.origin, *problems)
+                found = self._missing(split, piece, kinds[name], cell)
+                if self.data.missing_labels == "drop":
+                    piece.keep &= ~cell.missing
+                    self.notes.append(_by_id(found, split, start, ids))
+                else:
+                    problems.append(found)
+        self.problems.add(piece.origin, *(_by_id(problem, split, start, ids) for problem in problems))
         return None if problems else pa.table({name: cell.values for name, cell in cells.items()})
 
     def _cells(self, piece: "_Piece", column: Column, given: tuple[str, ...]) -> Cells:
@@ -118,23 +129,23 @@ class Assembler:
             for problem in length_mismatch(cells[first], cells[other], (first, other), raw[first])
         ]
 
-    def _note_missing(self, split: str, piece: "_Piece", column: Column, cell: Cells) -> list[str]:
-        """Leaves rows without a value out if the recipe says so; else they are a problem."""
+    def _missing(self, split: str, piece: "_Piece", column: Column, cell: Cells) -> RowProblem:
+        """Rows without a value: a note, where the recipe says to leave them out, else a problem."""
         where = np.flatnonzero(cell.missing)
         name = " and ".join(quoted(given) for given in piece.resolved.found[column.name])
         found = listed(row_names(piece.rows, where[:SHOWN]), len(where))
         rows = counted(len(where), "row")
         if self.data.missing_labels == "drop":
-            piece.keep &= ~cell.missing
-            self.notes.append(f"{split}: left out {rows} of {piece.origin} where {name} is empty: {found}")
-            return []
+            note = f"{split}: left out {rows} of {piece.origin} where {name} is empty: {found}"
+            return RowProblem(note, "missing", {"": where.tolist()})
         several = len(piece.resolved.found[column.name]) > 1
         empty = "are empty" if several else "is empty"
         none = ", or write [] where no label applies" if column.kind == "label_list" and not several else ""
-        return [
+        message = (
             f"{name} {empty} in {rows}: {found}. Fill them in{none}, or leave these rows out with "
             "data.missing_labels=drop"
-        ]
+        )
+        return RowProblem(message, "missing", {"": where.tolist()})
 
     def _row_ids(self, split: str, pieces: "list[_Piece]") -> pa.ChunkedArray | None:
         """The id column's values, else row numbers over all the sources of a split."""
@@ -143,7 +154,7 @@ class Assembler:
         if wanted is None and not all(piece.has_id for piece in pieces):
             return numbers
         faults = Problems()
-        ids = _ids(pieces, wanted or "id", faults)
+        ids = _ids(split, pieces, wanted or "id", faults)
         if ids is None and wanted is None:
             # An `id` that nobody asked for may well name something else than rows.
             self.notes.append(f'{split}: the column "id" does not name rows one by one; row numbers are used')
@@ -173,14 +184,24 @@ class _Piece:
         return column is not None and column not in used
 
 
+def _by_id(problem: str, split: str, start: int, ids: pa.ChunkedArray | None) -> str:
+    """The same message with row ids in place of the row numbers within one file."""
+    if not isinstance(problem, RowProblem):
+        return problem
+    where = np.array(problem.rows.pop(""), np.int64) + start
+    rows = ids.take(pa.array(where)).to_pylist() if ids is not None else [str(row + 1) for row in where]
+    return RowProblem(problem, problem.check, {split: rows})
+
+
 def _describe(resolved: Resolved) -> str:
     return listed(" + ".join(quoted(name) for name in given) for given in resolved.found.values())
 
 
-def _ids(pieces: "list[_Piece]", wanted: str, faults: Problems) -> pa.ChunkedArray | None:
+def _ids(split: str, pieces: "list[_Piece]", wanted: str, faults: Problems) -> pa.ChunkedArray | None:
     """The id column as text; None if it is absent, or doesn't name every row differently."""
     chunks = []
-    for piece in pieces:
+    starts = np.cumsum([0, *map(len, pieces)])
+    for piece, start in zip(pieces, starts, strict=False):
         column = find_column(wanted, piece.rows.table.column_names)
         if column is None:
             there = listed(quoted(name) for name in piece.rows.table.column_names)
@@ -190,31 +211,31 @@ def _ids(pieces: "list[_Piece]", wanted: str, faults: Problems) -> pa.ChunkedArr
         raw = RawColumn(piece.rows, column)
         raw.typed = True  # an id "1.0" stays as it is
         cells = as_label(raw)
-        faults.add(piece.origin, *cells.problems)
+        faults.add(piece.origin, *(_by_id(problem, split, int(start), None) for problem in cells.problems))
         where = np.flatnonzero(cells.missing)
         if len(where):
             rows = f"{counted(len(where), 'row')}: {listed(row_names(piece.rows, where[:SHOWN]), len(where))}"
-            faults.add(piece.origin, f"{quoted(column)} is empty in {rows}. Every row needs an id")
+            empty = f"{quoted(column)} is empty in {rows}. Every row needs an id"
+            faults.add(piece.origin, _by_id(RowProblem(empty, "ids", {"": where}), split, int(start), None))
         chunks += cells.values.chunks
     if faults:
         return None
     ids = pa.chunked_array(chunks, pa.string())
-    repeated = _repeated(ids)
-    if repeated:
+    where, repeated = _repeated(ids)
+    if len(where):
         origins = listed(dict.fromkeys(piece.origin for piece in pieces))
-        faults.add(origins, f"the ids in {quoted(wanted)} must be distinct, but {repeated}")
+        message = f"the ids in {quoted(wanted)} must be distinct, but {repeated}"
+        faults.add(origins, _by_id(RowProblem(message, "ids", {"": where}), split, 0, None))
     return None if faults else ids
 
 
-def _repeated(ids: pa.ChunkedArray) -> str:
-    """Which ids occur more than once, and where; empty if none does."""
+def _repeated(ids: pa.ChunkedArray) -> tuple[np.ndarray, str]:
+    """Rows (from 0) whose id occurs more than once, and which those ids are."""
     counts = pc.value_counts(ids)
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if not len(repeated):
-        return ""
     where = np.flatnonzero(mask(pc.is_in(ids, repeated)))
     at: dict[str, list[str]] = {}
     for row, value in zip(where, ids.take(pa.array(where)).to_pylist(), strict=True):
         at.setdefault(value, []).append(f"{row + 1:,}")
     found = listed(f"{quoted(value)} (rows {listed(numbers)})" for value, numbers in at.items())
-    return f"{'1 id occurs' if len(at) == 1 else f'{len(at):,} ids occur'} repeatedly: {found}"
+    return where, f"{'1 id occurs' if len(at) == 1 else f'{len(at):,} ids occur'} repeatedly: {found}"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import DataError
+from .problems import RowProblem
 
 MAX_SHOWN = 10
 
@@ -63,9 +64,13 @@ class Labels:
             for value in row_values:
                 if value not in self.ids:
                     unknown.setdefault(value, []).append(row_id)
+        fix = "remove these rows or add training rows with it"
         return [
-            f"{split}: the label {name!r} (rows {shown(rows)}) is not among the training labels; remove these rows "
-            "or add training rows with it"
+            RowProblem(
+                f"{split}: the label {name!r} (rows {shown(rows)}) is not among the training labels; {fix}",
+                "unseen_label",
+                {split: rows},
+            )
             for name, rows in sorted(unknown.items())
         ]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .json_reader import parse_lines
-from .problems import counted, listed
+from .problems import RowProblem, counted, listed
 from .raw_columns import Cells, RawColumn, mask
 from .values import as_text
 
@@ -75,7 +75,8 @@ def length_mismatch(tokens: Cells, tags: Cells, names: tuple[str, str], column: 
     )
     found = column.found(bad, pairs).replace('"', "")
     rows = counted(len(bad), "row")
-    return [f'"{names[0]}" and "{names[1]}" differ in length in {rows}: {found}. Each token needs exactly one tag']
+    message = f'"{names[0]}" and "{names[1]}" differ in length in {rows}: {found}. Each token needs exactly one tag'
+    return [RowProblem(message, "values", {"": bad.tolist()})]
 
 
 def _as_lists(column: RawColumn, split: Callable[[Any], Any], expected: str) -> Cells:

@@ -2,12 +2,30 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 from ..errors import DataError
 
 SHOWN = 10
+
+
+class RowProblem(str):
+    """A message about some rows that also carries them all, for readers that want more than the first ten.
+
+    `check` names what was looked at; `rows` holds row ids by split (while one file is read: row numbers from 0 under
+    the empty name).
+    """
+
+    check: str
+    rows: dict[str, list[Any]]
+
+    def __new__(cls, message: str, check: str, rows: Mapping[str, Iterable[Any]]) -> Self:
+        """A message with its rows."""
+        self = super().__new__(cls, message)
+        self.check = check
+        self.rows = {split: list(ids) for split, ids in rows.items()}
+        return self
 
 
 class Problems:
@@ -15,6 +33,7 @@ class Problems:
 
     def __init__(self) -> None:
         self._origins: dict[str, list[str]] = {}
+        self._about_rows: dict[str, RowProblem] = {}
 
     def __bool__(self) -> bool:
         return bool(self._origins)
@@ -25,10 +44,19 @@ class Problems:
             origins = self._origins.setdefault(text, [])
             if origin not in origins:
                 origins.append(origin)
+            if isinstance(text, RowProblem):
+                known = self._about_rows.setdefault(text, RowProblem(text, text.check, {}))
+                for split, ids in text.rows.items():
+                    known.rows.setdefault(split, []).extend(ids)
 
     def messages(self) -> list[str]:
         """One message a finding, with the files it was found in."""
-        return [f"{listed(origins)}: {text}" if any(origins) else text for text, origins in self._origins.items()]
+        messages = []
+        for text, origins in self._origins.items():
+            message = f"{listed(origins)}: {text}" if any(origins) else text
+            known = self._about_rows.get(text)
+            messages.append(RowProblem(message, known.check, known.rows) if known else message)
+        return messages
 
     def raise_if_any(self) -> None:
         """Raises:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .arrow_tables import Rows
-from .problems import SHOWN, counted, listed, quoted
+from .problems import SHOWN, RowProblem, counted, listed, quoted
 
 WORDS = (  # Arrow's types in plain words
     (pa.types.is_boolean, "true/false"),
@@ -57,7 +57,8 @@ class RawColumn:
     def wrong(self, where: np.ndarray | Sequence[int], what: str, expected: str, show: bool = True) -> str:
         """The message for rows whose values don't fit."""
         found = self.found(where, self.values if show else None)
-        return f"{quoted(self.name)} holds {what} in {counted(len(where), 'row')}: {found}. {expected}"
+        message = f"{quoted(self.name)} holds {what} in {counted(len(where), 'row')}: {found}. {expected}"
+        return RowProblem(message, "values", {"": [int(row) for row in where]})
 
     def wrong_type(self, expected: str) -> Cells:
         """The result for a column that can't be what the task needs at all."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from .labels import shown
+from .problems import RowProblem
 
 
 def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -55,19 +56,22 @@ def tag_problems(rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: s
             loose.append(row_id)
         before = ["O", *tags]
         opened_by_b += sum(t.startswith("B-") and p[2:] != t[2:] for p, t in zip(before, tags, strict=False))
-    problems = [
-        f"{split}: the tag {tag!r} (rows {shown(ids)}) is neither O, B-… nor I-…; for tags that are no entities set "
-        "options.scheme=plain"
+    problems: list[str] = [
+        RowProblem(
+            f"{split}: the tag {tag!r} (rows {shown(ids)}) is neither O, B-… nor I-…; for tags that are no entities "
+            "set options.scheme=plain",
+            "tags",
+            {split: ids},
+        )
         for tag, ids in sorted(strange.items())
     ]
     if problems or not loose:
         return problems, None
     if not opened_by_b:
-        return (
-            [],
-            f"{split}: the tags are IOB1 (entities open with I-); read as IOB2, which changed {len(loose):,} rows",
+        note = f"{split}: the tags are IOB1 (entities open with I-); read as IOB2, which changed {len(loose):,} rows"
+    else:
+        note = (
+            f"{split}: {len(loose):,} rows have an I- tag that follows nothing of its type (rows {shown(loose)}); each "
+            "was read as B-"
         )
-    return [], (
-        f"{split}: {len(loose):,} rows have an I- tag that follows nothing of its type (rows {shown(loose)}); each was "
-        "read as B-"
-    )
+    return [], RowProblem(note, "tags", {split: loose})

@@ -11,6 +11,7 @@ from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
 from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels, shown
+from ..data.problems import RowProblem
 from ..data.tags import entities, inside_tag, repair, tag_problems
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
@@ -232,7 +233,9 @@ class TokenClassification(Recipe):
         if not bad:
             return None
         have = f"only {known} names" if known else "no names"
-        return f"{split}: the tags of rows {shown(bad)} hold class ids with {have}; give options.tag_names=[O,B-…,I-…]"
+        fix = "give options.tag_names=[O,B-…,I-…]"
+        message = f"{split}: the tags of rows {shown(bad)} hold class ids with {have}; {fix}"
+        return RowProblem(message, "tags", {split: bad})
 
     @property
     def _known(self) -> Labels:

@@ -128,7 +128,7 @@ def test_row_ids(tmp_path: Path) -> None:
     splits = load_splits(drop, COLUMNS, base_dir=tmp_path)
     assert splits.train is not None
     assert splits.train["row_id"] == ["1", "3"]
-    assert splits.notes[1:] == ['train: the column "id" does not name rows one by one; row numbers are used']
+    assert splits.notes[:1] == ['train: the column "id" does not name rows one by one; row numbers are used']
     numbers = load_rows([{"id": 7, "text": "a"}, {"id": 9, "text": "b"}], DataConfig(), COLUMNS)
     assert numbers["row_id"] == ["7", "9"]
     mapped = load_rows([{"id": "u", "text": "a", "key": "k"}], DataConfig(id_column="Key"), COLUMNS)

@@ -1,0 +1,61 @@
+"""How long rows are in tokens, without tokenizing them all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..data.carve import draw
+from .rows import SplitRows
+
+SAMPLE = 1_000
+"""Rows from which the lengths in tokens are told."""
+MOST_LONG = 20_000
+"""Rows that are tokenized to see whether they fit; of more that might not, so many are drawn."""
+SPECIAL = 4
+"""Room for special tokens."""
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Tokens a row, cut ones at the maximum length.
+
+    `lengths` int64[n] are those of a sample; `truncated` int64[m] are the rows that were cut, of all rows or, where
+    not `exact`, of those that were looked at.
+    """
+
+    lengths: np.ndarray
+    truncated: np.ndarray
+    truncated_share: float
+    exact: bool = True
+
+
+def count_tokens(
+    rows: SplitRows, preprocess: Callable[[pa.Table], Mapping[str, pa.Array]], max_length: int
+) -> TokenCounts:
+    """Tokenize a sample, and every row that may be too long: a token is at least one byte of text.
+
+    Args:
+        preprocess: a task's, with its `truncated` column if it has one.
+    """
+    inputs = rows.table.select([column.name for column in rows.inputs])
+    sampled = draw(len(rows), min(SAMPLE, len(rows)), 0)
+    encoded = preprocess(_take(inputs, sampled))
+    lengths = pc.list_value_length(encoded["input_ids"]).to_numpy()
+    if "truncated" not in encoded:
+        return TokenCounts(lengths, np.zeros(0, np.int64), 0.0)
+    long = np.flatnonzero(pc.binary_length(rows.texts).to_numpy() > max_length - SPECIAL)
+    looked = long[draw(len(long), MOST_LONG, 0)] if len(long) > MOST_LONG else long
+    if not len(looked):
+        return TokenCounts(lengths, looked, 0.0)
+    cut = preprocess(_take(inputs, looked))["truncated"].to_numpy(zero_copy_only=False)
+    share = float(cut.mean()) * len(long) / len(rows)
+    return TokenCounts(lengths, looked[cut], share, len(looked) == len(long))
+
+
+def _take(table: pa.Table, where: np.ndarray) -> pa.Table:
+    keep = np.zeros(table.num_rows, bool)
+    keep[where] = True
+    return table.filter(pa.array(keep))
