@@ -56,7 +56,8 @@ class Encoded:
 class Encoder:
     """A tokenizer set to one maximum length, working on whole batches through the Rust tokenizer directly.
 
-    It works on a copy: the tokenizer that the run saves keeps its own truncation and padding settings.
+    It works on a copy: the tokenizer that the run saves keeps its own truncation and padding settings. `sha256` is over
+    what the tokenizer does, its whole pipeline and vocabulary, not its name, its folder or the maximum length.
     """
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
@@ -74,6 +75,8 @@ class Encoder:
             )
         self._rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._rust.no_padding()
+        self._rust.no_truncation()
+        self.sha256 = _tokenizer_hash(self._rust, tokenizer)
         self._rust.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
         self._spaced = wants_space(tokenizer)
 
@@ -100,10 +103,17 @@ class Encoder:
         return Encoded(
             ids=np.array(ids, np.int32),
             offsets=offsets,
-            truncated=np.fromiter((bool(e.overflowing) for e in encodings), np.bool_, len(encodings)),
+            truncated=self._truncated(encodings, lengths),
             type_ids=None if type_ids is None else np.array(type_ids, np.int8),
             word_ids=None if word_ids is None else np.array(word_ids, np.int32),
         )
+
+    def _truncated(self, encodings: Sequence[Any], lengths: np.ndarray) -> np.ndarray:
+        """bool[rows], which rows lost tokens; only a row of the maximum length can have."""
+        truncated = np.zeros(len(encodings), np.bool_)
+        for row in np.flatnonzero(lengths >= self.max_length).tolist():
+            truncated[row] = bool(encodings[row].overflowing)
+        return truncated
 
 
 class TokenTable:
@@ -200,20 +210,16 @@ def code_version(owner: Any) -> str:
     return digest.hexdigest()
 
 
-def tokenizer_hash(tokenizer: Any) -> str:
-    """SHA-256 over what the tokenizer does: its whole pipeline and vocabulary, not its name or folder."""
-    from tokenizers import Tokenizer
-
-    rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    rust.no_padding()
-    rust.no_truncation()
+def _tokenizer_hash(rust: Any, tokenizer: Any) -> str:
+    """Of a Rust tokenizer without truncation and padding, and of what transformers adds to it."""
     parts = [rust.to_str(), str(tokenizer.truncation_side), ",".join(tokenizer.model_input_names)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def wants_space(tokenizer: Any) -> bool:
     """Whether this is a byte-level tokenizer that takes a word without a space before it for the rest of another."""
-    pre = json.loads(tokenizer.backend_tokenizer.to_str()).get("pre_tokenizer") or {}
+    found = tokenizer.backend_tokenizer.pre_tokenizer
+    pre = json.loads(found.__getstate__()) if found is not None else {}
     steps = pre.get("pretokenizers", [pre])
     return any(step.get("type") == "ByteLevel" and not step.get("add_prefix_space") for step in steps)
 

@@ -66,12 +66,12 @@ def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
 
 def tokenize_rows(recipe: "Recipe", rows: "datasets.Dataset", split: str, fingerprint: str) -> "TokenTable":
     """One split's token ids, through the cache unless it is off."""
-    from ..data.tokenization import cache_root, code_version, tokenize, tokenizer_hash
+    from ..data.tokenization import cache_root, code_version, tokenize
 
     settings = recipe.config.tokenization
     parts = {
         "data": fingerprint,
-        "tokenizer": tokenizer_hash(recipe.encoder.tokenizer),
+        "tokenizer": recipe.encoder.sha256,
         "max_length": recipe.encoder.max_length,
         "task": recipe.task,
         "options": recipe.options.model_dump(mode="json", exclude=set(recipe.options_after_tokenization)),
