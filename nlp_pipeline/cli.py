@@ -12,6 +12,7 @@ import typer
 
 from .devices import launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
+from .startup import hold_collector, release_collector
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -212,12 +213,14 @@ def show_error(error: NlpPipelineError) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `nlp-pipeline`."""
+    hold_collector()
     try:
         app(arguments)
     except NlpPipelineError as error:
         show_error(error)
         raise SystemExit(error.exit_code) from None
     finally:
+        release_collector()
         leave_processes()
 
 

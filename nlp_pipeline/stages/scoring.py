@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from ..run_directory import folder_hash, utc_now, write_lines
+from ..startup import release_collector
 from .fitting import run_packed
 from .tokenizing import make_encoder, tokenize_rows
 
@@ -97,6 +98,7 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
             recipe.restore(model.config)
             make_encoder(recipe)
         run_packed(recipe, model)
+        release_collector()
         recipe._loaded = (model.to(recipe.accelerator.device), recipe.encoder)
     return recipe._loaded
 
