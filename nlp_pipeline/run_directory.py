@@ -169,7 +169,7 @@ def lines_file(path: Path, partial: Path | None = None) -> Iterator[Callable[[It
             yield lambda entries: file.writelines(json_line(entry) for entry in entries)
         aside.replace(path)
     except BaseException:
-        if partial is not None and aside.exists():
+        if partial is not None and aside.exists() and aside.stat().st_size:
             aside.replace(partial)
         aside.unlink(missing_ok=True)
         raise
