@@ -32,6 +32,8 @@ class Record:
     line: int
     fields: list[str]
     fault: Literal["", "stray", "unclosed"] = ""
+    text: str = ""
+    """Of a faulty record on a single line: the line."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,18 @@ class CsvRecords:
     def __iter__(self) -> Iterator[Record]:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE
         with self.open() as lines, _any_field_size():
-            reader = csv.reader(lines, delimiter=self.delimiter, strict=True, quoting=quoting)
+            read: list[str] = []  # the lines of the record at hand
+            reader = csv.reader(_noted(lines, read), delimiter=self.delimiter, strict=True, quoting=quoting)
             while True:
                 line = reader.line_num + 1
+                read.clear()
                 try:
                     fields = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    yield Record(line, [], "unclosed" if "end of data" in str(error) else "stray")
+                    fault: Literal["stray", "unclosed"] = "unclosed" if "end of data" in str(error) else "stray"
+                    yield Record(line, [], fault, read[0] if len(read) == 1 else "")
                 else:
                     if fields:
                         yield Record(line, fields)
@@ -115,9 +120,15 @@ class CsvRecords:
         header = self.header()
         first, fields, lines = 0, list[list[str]](), list[int]()
         for record in islice(self, 1, None):
-            if record.fault or len(record.fields) != len(header):
+            found = record.fields
+            if record.fault == "stray" and record.text:
+                # Text after a closing quote that swallows no line is taken as it stands, as Arrow does.
+                found = next(csv.reader([record.text], delimiter=self.delimiter))
+            elif record.fault:
+                found = []
+            if len(found) != len(header):
                 raise DataError(self.faults().messages())
-            fields.append(record.fields)
+            fields.append(found)
             lines.append(record.line)
             if len(fields) == size:
                 yield _window(header, fields, lines, first)
@@ -158,6 +169,13 @@ class Faults:
             )
         texts += [f"the double quote opened in {where} is never closed; close or remove it" for where in self.unclosed]
         return texts
+
+
+def _noted(lines: Iterable[str], read: list[str]) -> Iterator[str]:
+    """The same lines, each noted as it is read."""
+    for line in lines:
+        read.append(line)
+        yield line
 
 
 def _window(header: list[str], fields: list[list[str]], lines: list[int], first: int) -> Rows:

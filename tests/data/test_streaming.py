@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,39 @@ def test_rows_without_a_text_are_left_out(tmp_path: Path) -> None:
 def test_tsv_without_quoting(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text('text\tlabel\n"Oh\t1\nno\t2\n"What" now\t3\n')
     assert windowed(tmp_path / "a.tsv", 2)[1]["text"] == ['"Oh', "no", '"What" now']
+
+
+def test_text_after_a_closing_quote_is_read_as_in_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,n\n"ab"c,1\nd"e,2\n"f ""g""",3\n')
+    found = windowed(tmp_path / "a.csv", 2)[1]
+    assert found == load_rows(tmp_path / "a.csv", DataConfig(), TEXT).to_dict()
+    assert found["text"] == ["abc", 'd"e', 'f "g"']
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.csv.gz", "a.parquet"])
+def test_memory_is_that_of_a_window_however_long_the_file(tmp_path: Path, name: str) -> None:
+    table = pa.table({"text": [f"{i} " + "word " * 200 for i in range(4000)]})
+    if name == "a.parquet":
+        pq.write_table(table, tmp_path / name, row_group_size=200)
+    else:
+        lines = (
+            [json.dumps(row) for row in table.to_pylist()] if "jsonl" in name else ["text", *table["text"].to_pylist()]
+        )
+        content = "".join(f"{line}\n" for line in lines).encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    window = table.nbytes / 20
+    next(iter(open_rows(tmp_path / name, DataConfig(), TEXT, 200)))  # what is imported doesn't count
+    tracemalloc.start()
+    try:
+        before, most, count = pa.total_allocated_bytes() + tracemalloc.get_traced_memory()[0], 0, 0
+        tracemalloc.reset_peak()
+        for rows in open_rows(tmp_path / name, DataConfig(), TEXT, 200):
+            count += len(rows)
+            most = max(most, pa.total_allocated_bytes() + tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    assert count == 4000
+    assert most < 8 * window + 2**19, (most / window, "windows")  # read as Python text, as Arrow, converted; not 20
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
