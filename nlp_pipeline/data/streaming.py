@@ -64,8 +64,9 @@ class TableRows:
 class FileRows:
     """Rows of files, of which one window is in memory, and a number a row where ids name the rows.
 
-    The files are read twice: once to find everything that is wrong with them, once for each time that the rows are
-    asked for. A column is taken for text, lists, … window by window: a file that mixes them may pass here.
+    The files are read once to find everything that is wrong with them (JSON Lines before that for the names of their
+    columns), and again each time that the rows are asked for. A column is taken for text, lists, … window by window: a
+    file that mixes them may pass here.
 
     Raises:
         DataError: with what is wrong, ten findings at most.

@@ -196,6 +196,30 @@ def test_what_was_predicted_before_an_error_is_kept_and_said(run, tmp_path, monk
     assert not list(tmp_path.glob("*other*"))
 
 
+def test_a_label_that_is_unknown_is_found_in_any_window_before_scoring(run, tmp_path, monkeypatch):
+    (tmp_path / "rows.jsonl").write_text(lines([*ROWS, {"id": "last", "text": "a", "label": "new"}]))
+    monkeypatch.setattr(TextClassification, "collect", None)
+    with pytest.raises(DataError, match=r"the label 'new' \(rows last\)"):
+        evaluate_source(opened(run, 7), str(tmp_path / "rows.jsonl"), progress=False)
+
+
+def test_a_reader_that_stops_early_is_no_error(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "rows.jsonl").write_text(lines(ROWS))
+    with open(tmp_path / "closed", "w+b") as file:
+        gone = io.TextIOWrapper(file)
+
+        def broken():
+            raise BrokenPipeError
+
+        gone.flush = broken
+        monkeypatch.setattr("sys.stdout", gone)
+        assert call("predict", run, tmp_path / "rows.jsonl") == 141
+        monkeypatch.undo()
+        del gone.flush
+        gone.detach()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_lines_of_a_pipe_are_given_as_soon_as_no_more_are_waiting():
     receiver, sender = os.pipe()
     with open(receiver, encoding="utf-8") as stream:

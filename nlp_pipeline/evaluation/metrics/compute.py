@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ def compute_metrics(names: Iterable[str], outputs: Outputs) -> dict[str, float]:
     return results
 
 
+@cache
 def wants_scores(name: str) -> bool:
     """Whether a metric reads the scores of every label, for every row."""
     if name in METRICS:

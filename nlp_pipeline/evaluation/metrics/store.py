@@ -1,6 +1,7 @@
 """Outputs gathered window after window: in memory while they are small, in a temporary file beyond that.
 
 What grows with the rows is a few bytes a row; a matrix of rows and labels is kept only where a metric reads it whole.
+Parts of a file that are in use count as resident memory until the system wants it back.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class OutputStore:
         elif outputs.scores is not None and self._chosen:
             columns["reference_scores"] = outputs.scores[np.arange(len(outputs)), np.asarray(outputs.references)]
         for name, values in columns.items():
+            tags = outputs.kind == "tags"
             if name not in self._columns:
-                self._columns[name] = TagColumn() if isinstance(values, list) else GrowingArray(self._rows)
-            self._columns[name].append(values)  # type: ignore[arg-type]
+                self._columns[name] = TagColumn() if tags else GrowingArray(self._rows)
+            self._columns[name].append(values if tags else np.asarray(values))  # type: ignore[arg-type]
 
     def outputs(self) -> Outputs:
         """All of them, as views; at least one window must have come."""
