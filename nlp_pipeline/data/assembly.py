@@ -1,7 +1,7 @@
 """Reads the sources of one split, chooses the task's columns, and checks every value in them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from .readers import Reader
 from .values import as_label, as_number, as_text, joined_text
 
 ROW_ID = "row_id"
+NO_ROW_IDS = 'the column "id" does not name rows one by one; row numbers are used'
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class Assembler:
     def split(self, name: str, sources: Sequence[Source]) -> pa.Table | None:
         """The rows of a split in the task's types; None if there are problems (now among `problems`)."""
         pieces = [piece for source in sources if (piece := self._piece(name, source)) is not None]
-        if len(pieces) < len(sources) or not self._agree(pieces):
+        if len(pieces) < len(sources) or not self.agree(pieces):
             return None
-        tables = [self._table(name, piece) for piece in pieces]
+        tables = [self.table(name, piece) for piece in pieces]
         if any(table is None for table in tables):
             return None
-        ids = self._row_ids(name, pieces)
+        ids = self.row_ids(name, pieces)
         table = pa.concat_tables(tables)
         keep = np.concatenate([piece.keep for piece in pieces])
         if ids is None:
@@ -56,20 +57,26 @@ class Assembler:
         # filter works chunk by chunk; take would join them all, which fails beyond 2 GB.
         return table if keep.all() else table.filter(pa.array(keep))
 
-    def _piece(self, split: str, source: Source) -> "_Piece | None":
-        """One source, read, with its columns found."""
+    def _piece(self, split: str, source: Source) -> "Piece | None":
+        """One source, read whole."""
         try:
             rows = self.reader.read(source, split)
         except DataError as error:
             self.problems.add(source.shown, *error.problems)
             return None
-        self.notes.extend(f"{source.shown}: {note}" for note in rows.notes)
-        names = rows.table.column_names
-        resolved = resolve_columns(self.columns, names, self.data.columns, self.require_labels)
-        self.problems.add(source.shown, *resolved.problems)
-        return _Piece(source.shown, rows, resolved, np.ones(rows.table.num_rows, bool))
+        return self.piece(source.shown, rows)
 
-    def _agree(self, pieces: "list[_Piece]") -> bool:
+    def piece(self, origin: str, rows: Rows, like: "Piece | None" = None) -> "Piece":
+        """Rows with the task's columns found among theirs; or in the columns where `like` has them."""
+        self.notes.extend(f"{origin}: {note}" for note in rows.notes)
+        if like is not None:
+            rows = replace(rows, table=_with_columns(rows.table, like.rows.table.column_names))
+            return Piece(origin, rows, like.resolved, np.ones(rows.table.num_rows, bool))
+        resolved = resolve_columns(self.columns, rows.table.column_names, self.data.columns, self.require_labels)
+        self.problems.add(origin, *resolved.problems)
+        return Piece(origin, rows, resolved, np.ones(rows.table.num_rows, bool))
+
+    def agree(self, pieces: "list[Piece]") -> bool:
         """Whether the task's columns have the same names in all files of a split."""
         if any(piece.resolved.problems for piece in pieces):
             return False
@@ -83,7 +90,7 @@ class Assembler:
             )
         return not others
 
-    def _table(self, split: str, piece: "_Piece") -> pa.Table | None:
+    def table(self, split: str, piece: "Piece") -> pa.Table | None:
         """The task's columns in its types; rows to leave out are marked in `piece.keep`."""
         kinds = {column.name: column for column in self.columns}
         cells = {name: self._cells(piece, kinds[name], given) for name, given in piece.resolved.found.items()}
@@ -96,7 +103,7 @@ class Assembler:
         self.problems.add(piece.origin, *problems)
         return None if problems else pa.table({name: cell.values for name, cell in cells.items()})
 
-    def _cells(self, piece: "_Piece", column: Column, given: tuple[str, ...]) -> Cells:
+    def _cells(self, piece: "Piece", column: Column, given: tuple[str, ...]) -> Cells:
         raw = [RawColumn(piece.rows, name) for name in given]
         optional = not column.required and not column.is_label
         if column.kind == "text":
@@ -106,7 +113,7 @@ class Assembler:
         convert = {"label": as_label, "number": as_number, "tokens": as_tokens, "tags": as_tokens}
         return convert[column.kind](raw[0])
 
-    def _check_lengths(self, piece: "_Piece", cells: dict[str, Cells]) -> list[str]:
+    def _check_lengths(self, piece: "Piece", cells: dict[str, Cells]) -> list[str]:
         there = [column for column in self.columns if column.name in cells]
         tokens = [column.name for column in there if column.kind == "tokens"][:1]
         tags = [column.name for column in there if column.kind == "tags"]
@@ -118,7 +125,7 @@ class Assembler:
             for problem in length_mismatch(cells[first], cells[other], (first, other), raw[first])
         ]
 
-    def _note_missing(self, split: str, piece: "_Piece", column: Column, cell: Cells) -> list[str]:
+    def _note_missing(self, split: str, piece: "Piece", column: Column, cell: Cells) -> list[str]:
         """Leaves rows without a value out if the recipe says so; else they are a problem."""
         where = np.flatnonzero(cell.missing)
         name = " and ".join(quoted(given) for given in piece.resolved.found[column.name])
@@ -136,24 +143,27 @@ class Assembler:
             "data.missing_labels=drop"
         ]
 
-    def _row_ids(self, split: str, pieces: "list[_Piece]") -> pa.ChunkedArray | None:
-        """The id column's values, else row numbers over all the sources of a split."""
+    def row_ids(self, split: str, pieces: "list[Piece]", before: int = 0) -> pa.ChunkedArray | None:
+        """The id column's values, else row numbers over all the sources of a split.
+
+        Args:
+            before: rows of the split before these.
+        """
         wanted = self.data.id_column
-        numbers = pa.chunked_array([pc.cast(pa.array(np.arange(1, sum(map(len, pieces)) + 1)), pa.string())])
         if wanted is None and not all(piece.has_id for piece in pieces):
-            return numbers
+            return row_numbers(pieces, before)
         faults = Problems()
-        ids = _ids(pieces, wanted or "id", faults)
+        ids = ids_of(pieces, wanted or "id", faults, before)
         if ids is None and wanted is None:
             # An `id` that nobody asked for may well name something else than rows.
-            self.notes.append(f'{split}: the column "id" does not name rows one by one; row numbers are used')
-            return numbers
+            self.notes.append(f"{split}: {NO_ROW_IDS}")
+            return row_numbers(pieces, before)
         self.problems.add("", *faults.messages())
         return ids
 
 
 @dataclass
-class _Piece:
+class Piece:
     """One source as it was read."""
 
     origin: str
@@ -177,8 +187,22 @@ def _describe(resolved: Resolved) -> str:
     return listed(" + ".join(quoted(name) for name in given) for given in resolved.found.values())
 
 
-def _ids(pieces: "list[_Piece]", wanted: str, faults: Problems) -> pa.ChunkedArray | None:
-    """The id column as text; None if it is absent, or doesn't name every row differently."""
+def row_numbers(pieces: "list[Piece]", before: int = 0) -> pa.ChunkedArray:
+    """Numbers from 1 on over all the rows of a split, as text."""
+    count = sum(map(len, pieces))
+    return pa.chunked_array([pc.cast(pa.array(np.arange(before + 1, before + count + 1)), pa.string())])
+
+
+def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The same table with empty columns for the names that it lacks."""
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+    return table
+
+
+def ids_of(pieces: "list[Piece]", wanted: str, faults: Problems, before: int) -> pa.ChunkedArray | None:
+    """The id column as text; None if it is absent, or doesn't name every row differently, as `faults` then say."""
     chunks = []
     for piece in pieces:
         column = find_column(wanted, piece.rows.table.column_names)
@@ -199,22 +223,25 @@ def _ids(pieces: "list[_Piece]", wanted: str, faults: Problems) -> pa.ChunkedArr
     if faults:
         return None
     ids = pa.chunked_array(chunks, pa.string())
-    repeated = _repeated(ids)
-    if repeated:
-        origins = listed(dict.fromkeys(piece.origin for piece in pieces))
-        faults.add(origins, f"the ids in {quoted(wanted)} must be distinct, but {repeated}")
+    origins = listed(dict.fromkeys(piece.origin for piece in pieces))
+    faults.add(origins, *repeated_ids(ids, np.arange(before, before + len(ids)), wanted))
     return None if faults else ids
 
 
-def _repeated(ids: pa.ChunkedArray) -> str:
-    """Which ids occur more than once, and where; empty if none does."""
+def repeated_ids(ids: pa.ChunkedArray, rows: np.ndarray, column: str) -> list[str]:
+    """The problem with ids that occur more than once, if any do.
+
+    Args:
+        rows: int[ids], the row of each, from 0.
+    """
     counts = pc.value_counts(ids)
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     if not len(repeated):
-        return ""
+        return []
     where = np.flatnonzero(mask(pc.is_in(ids, repeated)))
     at: dict[str, list[str]] = {}
     for row, value in zip(where, ids.take(pa.array(where)).to_pylist(), strict=True):
-        at.setdefault(value, []).append(f"{row + 1:,}")
+        at.setdefault(value, []).append(f"{rows[row] + 1:,}")
     found = listed(f"{quoted(value)} (rows {listed(numbers)})" for value, numbers in at.items())
-    return f"{'1 id occurs' if len(at) == 1 else f'{len(at):,} ids occur'} repeatedly: {found}"
+    often = f"{'1 id occurs' if len(at) == 1 else f'{len(at):,} ids occur'} repeatedly"
+    return [f"the ids in {quoted(column)} must be distinct, but {often}: {found}"]

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,11 +117,11 @@ class Encoder:
 
 
 class TokenTable:
-    """Tokenized rows, memory-mapped; sequences come out as views, never as Python lists."""
+    """Tokenized rows, mostly memory-mapped; sequences come out as views, never as Python lists."""
 
-    def __init__(self, dataset: "datasets.Dataset") -> None:
-        self.columns: tuple[str, ...] = tuple(dataset.column_names)
-        self._table: pa.Table = dataset.data.table
+    def __init__(self, table: "pa.Table") -> None:
+        self.columns: tuple[str, ...] = tuple(table.column_names)
+        self._table = table
         self._ragged: dict[str, tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]] = {}
         self._flat: dict[str, np.ndarray] = {}
 
@@ -253,11 +253,32 @@ def tokenize(
     if not hit:
         _write(rows, preprocess, parts, folder, progress)
     _remember(root, name, split, parts)
-    table = TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")))
+    table = TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")).data.table)
     if cache is None:
         shutil.rmtree(root)  # the mapping stays valid after its file is gone
         reason = "cache is off"
     return table, CacheReport(split, hit, reason, key, len(table), table.truncated_share)
+
+
+def tokenize_window(
+    rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
+) -> TokenTable:
+    """The token ids of a window of rows, in memory."""
+    import pyarrow as pa
+
+    return TokenTable(pa.concat_tables(_token_batches(rows, preprocess)))
+
+
+def _token_batches(
+    rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
+) -> "Iterator[pa.Table]":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
+        columns = dict(preprocess(batch))
+        columns["length"] = pc.list_value_length(columns["input_ids"])
+        yield pa.table(columns)
 
 
 def _write(
@@ -269,20 +290,16 @@ def _write(
 ) -> None:
     """Write aside, then rename: a folder under its final name is always whole."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
         writer = None
         with open(aside / "rows.arrow", "wb") as sink:
-            for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
-                columns = dict(preprocess(batch))
-                columns["length"] = pc.list_value_length(columns["input_ids"])
-                table = pa.table(columns)
+            for table in _token_batches(rows, preprocess):
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)
-                progress(len(batch))
+                progress(len(table))
             if writer is not None:
                 writer.close()
             sink.flush()

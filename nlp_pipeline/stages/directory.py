@@ -25,7 +25,7 @@ FREE = {
     "model": {"sha256"},
     "data": True,  # its content is compared by fingerprint
     "tokenization": {"cache", "cache_dir"},
-    "batch": {"micro", "evaluation"},
+    "batch": {"micro", "evaluation", "window"},
     "training": {
         "epochs",
         "max_steps",

@@ -78,12 +78,11 @@ def tokenize_rows(recipe: "Recipe", rows: "datasets.Dataset", split: str, finger
         "labels": list(recipe.labels.names) if recipe.labels else None,
         "code": code_version(recipe),
     }
-    cache = cache_root(settings.cache_dir) if settings.cache and split != "predict" else None
+    cache = cache_root(settings.cache_dir) if settings.cache else None
     name = f"{recipe.task}:{recipe.config.name}"
     with recipe.reporter.bar(f"Tokenizing {split}", len(rows)) as bar:
         table, report = tokenize(
             rows, lambda part: recipe.preprocess(part, recipe.encoder), parts, split, cache, name, bar.advance
         )
-    if split != "predict":
-        recipe.reporter.say(str(report))
+    recipe.reporter.say(str(report))
     return table
