@@ -27,12 +27,8 @@ def since_start() -> float:
         return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
-class Stop(Exception):
-    """The first step is done."""
-
-
 def ours(data: Path, out: str) -> None:
-    from nlp_pipeline.cli import app
+    from nlp_pipeline.cli import main
     from nlp_pipeline.training.step import Stepper
 
     step = Stepper.step
@@ -44,7 +40,7 @@ def ours(data: Path, out: str) -> None:
 
     Stepper.step = once  # type: ignore[method-assign, assignment]
     recipe = str(ROOT / "recipes" / "text-classification" / "banking77.yaml")
-    app(["train", recipe, f"data.train={data / 'train.jsonl'}", f"data.test={data / 'test.jsonl'}",
+    main(["train", recipe, f"data.train={data / 'train.jsonl'}", f"data.test={data / 'test.jsonl'}",
          f"output.dir={out}/run", "--quiet"])  # fmt: skip
 
 

@@ -1,17 +1,19 @@
 """The command line: parse, call, exit code. Heavy packages are imported by the commands that need them."""
 
 import errno
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from .devices import launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
+from .startup import hold_collector, release_collector
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,22 +78,30 @@ def predict(
     exact: Annotated[bool, typer.Option("--exact", help="Compute in float32 throughout: slower")] = False,
 ) -> None:
     """Predict for new rows; JSON Lines with each row's id, to standard output or a file."""
-    import json
-
     from .recipe import Recipe
-    from .run_directory import finite, write_lines
+    from .run_directory import json_line, lines_file
 
     recipe = Recipe.from_pretrained(run)
-    ids, rows = read_standard_input() if source == "-" else (None, source)
-    records = recipe.predict(rows, progress=output is not None, ids=ids, exact=exact) if rows else []
+    rows = sys.stdin if source == "-" else source
+    windows = recipe.predict_windows(rows, progress=output is not None, exact=exact)
     if not recipe.is_main_process:
-        return
-    if output is not None:
-        write_lines(output, records)
-        print(f"{len(records):,} predictions in {output}")
+        for _ in windows:  # each process computes its share of every window
+            pass
+    elif output is None:
+        print_lines(json_line(record) for records in windows for record in records)
     else:
-        for record in records:
-            print(json.dumps(finite(record), ensure_ascii=False))
+        done = 0
+        partial = output.with_name(f"{output.name}.partial")
+        try:
+            with lines_file(output, partial) as write:
+                for records in windows:
+                    write(records)
+                    done += len(records)
+        except BaseException:
+            if done:
+                print(f"stopped: the first {done:,} predictions are in {partial}", file=sys.stderr)
+            raise
+        print(f"{done:,} predictions in {output}")
 
 
 @app.command()
@@ -133,27 +143,15 @@ def schema(
         print(f"{output}\nPut this line at the top of a recipe: # yaml-language-server: $schema={output}")
 
 
-def read_standard_input() -> tuple[list[int], Any]:
-    """Line numbers, and rows: JSON objects or strings, else each line as a text. Blank lines are passed over."""
-    import json
-
-    numbers: list[int] = []
-    rows: list[Any] = []
-    for number, line in enumerate(sys.stdin, start=1):
-        line = line.rstrip("\n")
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line) if line.lstrip()[0] in '{["' else line
-        except ValueError:
-            value = line
-        numbers.append(number)
-        rows.append(value)
-    if any(isinstance(row, dict) for row in rows) and not all(isinstance(row, dict) for row in rows):
-        from .errors import DataError
-
-        raise DataError("standard input: some lines are JSON objects and some are not; give one kind")
-    return numbers, rows
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines at once; whoever reads them may stop early."""
+    try:
+        for line in lines:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is said at exit
+        raise SystemExit(141) from None
 
 
 @contextmanager
@@ -212,12 +210,14 @@ def show_error(error: NlpPipelineError) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `nlp-pipeline`."""
+    hold_collector()
     try:
         app(arguments)
     except NlpPipelineError as error:
         show_error(error)
         raise SystemExit(error.exit_code) from None
     finally:
+        release_collector()
         leave_processes()
 
 

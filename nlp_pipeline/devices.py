@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 """Variables by which the launcher asks for a model in shards."""
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Parameters of glibc's mallopt (malloc.h); it takes an mmap threshold of 32 MiB at most."""
+
 
 def launched_rank() -> int:
     """This process's number under a launcher, 0 without one. Known before torch is imported."""
@@ -41,7 +44,28 @@ def make_accelerator(precision: str = "auto") -> "Accelerator":
         mixed = "no" if precision == "fp32" else precision
     # Accelerate keeps one state for the whole program; a notebook may run one recipe in bf16 and the next in fp32.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed, cpu=_without_accelerator())
+    accelerator = Accelerator(mixed_precision=mixed, cpu=_without_accelerator())
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    return accelerator
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep the memory that tensors give back, for the next ones. Returns whether it does now.
+
+    By default glibc hands every freed block above its threshold back to the system: each step then faults in tens of
+    thousands of zeroed pages for the same gradients and activations, which took a tenth of a training step. The
+    process holds no more than its peak either way. What the user has set by environment variables stands.
+    """
+    import ctypes
+
+    if os.name != "posix" or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library than glibc
+        return False
+    settings = {M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
+    return 0 not in [mallopt(name, value) for name, value in settings.items()]
 
 
 def launched_processes() -> int:

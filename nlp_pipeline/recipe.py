@@ -1,7 +1,7 @@
 """The straight line of one run: load → tokenize → fit → evaluate → report."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -235,9 +235,19 @@ class Recipe(TaskContract):
             exact: compute in float32 throughout. Otherwise a device with bfloat16 uses that, and float32 for close
                 calls: the same predictions several times faster, their scores off in the second or third place.
         """
-        from .stages.scoring import predict_rows
+        return [record for records in self.predict_windows(rows, progress, ids, exact) for record in records]
 
-        return predict_rows(self, rows, progress, ids, exact)
+    def predict_windows(
+        self, rows: Any, progress: bool = False, ids: Sequence[Any] | None = None, exact: bool = False
+    ) -> Iterator[list[dict[str, Any]]]:
+        """As `predict`, a window of `batch.window` rows at a time: for files larger than memory.
+
+        Args:
+            rows: also an open stream of lines, such as `sys.stdin`; its rows are predicted as they come.
+        """
+        from .stages.predicting import predict_windows
+
+        return predict_windows(self, rows, progress, ids, exact)
 
     # ----------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -155,14 +155,29 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def write_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """JSON Lines, written aside and renamed."""
+@contextmanager
+def lines_file(path: Path, partial: Path | None = None) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
+    """A function that adds records to a JSON Lines file, which is written aside and renamed when it is whole.
+
+    Args:
+        partial: where to leave what was written when an exception comes; by default it is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "w", encoding="utf-8") as file:
-        for entry in entries:
-            file.write(json.dumps(finite(entry), ensure_ascii=False) + "\n")
-    aside.replace(path)
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            yield lambda entries: file.writelines(json_line(entry) for entry in entries)
+        aside.replace(path)
+    except BaseException:
+        if partial is not None and aside.exists() and aside.stat().st_size:
+            aside.replace(partial)
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def json_line(entry: Mapping[str, Any]) -> str:
+    """A record as a line of JSON Lines."""
+    return json.dumps(finite(entry), ensure_ascii=False) + "\n"
 
 
 def finite(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What a task states and supplies, so that one engine can run them all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -112,15 +112,18 @@ class TaskContract:
         return None
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
-        """What was collected, in the user's words: one record a row, with `row_id` and `prediction`."""
+        """What was collected, in the user's words: one record a row, with `row_id` and `prediction`.
+
+        This and `outputs` are called with a window of rows at a time.
+        """
         raise NotImplementedError
 
     def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
         """Predictions beside references, for the metrics."""
         raise NotImplementedError
 
-    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
-        """What one would predict without reading the text: its name, and its predictions for `rows`."""
+    def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
+        """What one would predict without reading the text: its name, and the predictions it makes for some rows."""
         raise NotImplementedError
 
     def weights_on(self, targets: "torch.Tensor") -> "torch.Tensor | None":

@@ -93,6 +93,8 @@ class BatchConfig(Section):
     """Most rows per device in one forward pass; by default as many as the step needs, bounded by token count."""
     evaluation: int = Field(64, ge=1)
     """Rows per device in one forward pass at evaluation and prediction."""
+    window: int = Field(8192, ge=1)
+    """Rows that evaluation and prediction hold at once: read, sorted by length, run, written before the next ones."""
     sampling: Literal["auto", "random", "length_grouped"] = "auto"
     """`random` shuffles plainly; `length_grouped` puts rows of like length in a batch: less padding. `auto` is random
     where the model runs without padding, else grouped."""

@@ -31,6 +31,8 @@ class Rows:
     lines: Callable[[Sequence[int]], list[int]] | None = None
     """The file's lines of some rows (from 0)."""
     notes: list[str] = field(default_factory=list)
+    first: int = 0
+    """Rows of the source before these."""
 
 
 def from_memory(rows: Any) -> Rows:

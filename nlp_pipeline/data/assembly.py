@@ -1,7 +1,7 @@
 """Reads the sources of one split, chooses the task's columns, and checks every value in them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from .readers import Reader
 from .values import as_label, as_number, as_text, joined_text
 
 ROW_ID = "row_id"
+NO_ROW_IDS = 'the column "id" does not name rows one by one; row numbers are used'
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Assembler:
     def split(self, name: str, sources: Sequence[Source]) -> pa.Table | None:
         """The rows of a split in the task's types; None if there are problems (now among `problems`)."""
         pieces = [piece for source in sources if (piece := self._piece(name, source)) is not None]
-        if len(pieces) < len(sources) or not self._agree(pieces):
+        if len(pieces) < len(sources) or not self.agree(pieces):
             return None
-        ids = self._row_ids(name, pieces)
+        ids = self.row_ids(name, pieces)
         starts = np.cumsum([0, *map(len, pieces)])
-        tables = [self._table(name, piece, int(start), ids) for piece, start in zip(pieces, starts, strict=False)]
+        tables = [self.table(name, piece, int(start), ids) for piece, start in zip(pieces, starts, strict=False)]
         if any(table is None for table in tables):
             return None
         table = pa.concat_tables(tables)
@@ -57,20 +58,26 @@ class Assembler:
         # filter works chunk by chunk; take would join them all, which fails beyond 2 GB.
         return table if keep.all() else table.filter(pa.array(keep))
 
-    def _piece(self, split: str, source: Source) -> "_Piece | None":
-        """One source, read, with its columns found."""
+    def _piece(self, split: str, source: Source) -> "Piece | None":
+        """One source, read whole."""
         try:
             rows = self.reader.read(source, split)
         except DataError as error:
             self.problems.add(source.shown, *error.problems)
             return None
-        self.notes.extend(f"{source.shown}: {note}" for note in rows.notes)
-        names = rows.table.column_names
-        resolved = resolve_columns(self.columns, names, self.data.columns, self.require_labels)
-        self.problems.add(source.shown, *resolved.problems)
-        return _Piece(source.shown, rows, resolved, np.ones(rows.table.num_rows, bool))
+        return self.piece(source.shown, rows)
 
-    def _agree(self, pieces: "list[_Piece]") -> bool:
+    def piece(self, origin: str, rows: Rows, like: "Piece | None" = None) -> "Piece":
+        """Rows with the task's columns found among theirs; or in the columns where `like` has them."""
+        self.notes.extend(f"{origin}: {note}" for note in rows.notes)
+        if like is not None:
+            rows = replace(rows, table=_with_columns(rows.table, like.rows.table.column_names))
+            return Piece(origin, rows, like.resolved, np.ones(rows.table.num_rows, bool))
+        resolved = resolve_columns(self.columns, rows.table.column_names, self.data.columns, self.require_labels)
+        self.problems.add(origin, *resolved.problems)
+        return Piece(origin, rows, resolved, np.ones(rows.table.num_rows, bool))
+
+    def agree(self, pieces: "list[Piece]") -> bool:
         """Whether the task's columns have the same names in all files of a split."""
         if any(piece.resolved.problems for piece in pieces):
             return False
@@ -84,12 +91,12 @@ class Assembler:
             )
         return not others
 
-    def _table(self, split: str, piece: "_Piece", start: int, ids: pa.ChunkedArray | None) -> pa.Table | None:
+    def table(self, split: str, piece: "Piece", start: int = 0, ids: pa.ChunkedArray | None = None) -> pa.Table | None:
         """The task's columns in its types; rows to leave out are marked in `piece.keep`.
 
         Args:
             start: where the piece begins among the rows of its split.
-            ids: the rows' ids, if they have sound ones.
+            ids: the ids of all these rows, by which problems name them; by default their numbers.
         """
         kinds = {column.name: column for column in self.columns}
         cells = {name: self._cells(piece, kinds[name], given) for name, given in piece.resolved.found.items()}
@@ -107,7 +114,7 @@ class Assembler:
         self.problems.add(piece.origin, *(_by_id(problem, split, start, ids) for problem in problems))
         return None if problems else pa.table({name: cell.values for name, cell in cells.items()})
 
-    def _cells(self, piece: "_Piece", column: Column, given: tuple[str, ...]) -> Cells:
+    def _cells(self, piece: "Piece", column: Column, given: tuple[str, ...]) -> Cells:
         raw = [RawColumn(piece.rows, name) for name in given]
         optional = not column.required and not column.is_label
         if column.kind == "text":
@@ -117,7 +124,7 @@ class Assembler:
         convert = {"label": as_label, "number": as_number, "tokens": as_tokens, "tags": as_tokens}
         return convert[column.kind](raw[0])
 
-    def _check_lengths(self, piece: "_Piece", cells: dict[str, Cells]) -> list[str]:
+    def _check_lengths(self, piece: "Piece", cells: dict[str, Cells]) -> list[str]:
         there = [column for column in self.columns if column.name in cells]
         tokens = [column.name for column in there if column.kind == "tokens"][:1]
         tags = [column.name for column in there if column.kind == "tags"]
@@ -129,7 +136,7 @@ class Assembler:
             for problem in length_mismatch(cells[first], cells[other], (first, other), raw[first])
         ]
 
-    def _missing(self, split: str, piece: "_Piece", column: Column, cell: Cells) -> RowProblem:
+    def _missing(self, split: str, piece: "Piece", column: Column, cell: Cells) -> RowProblem:
         """Rows without a value: a note, where the recipe says to leave them out, else a problem."""
         where = np.flatnonzero(cell.missing)
         name = " and ".join(quoted(given) for given in piece.resolved.found[column.name])
@@ -147,24 +154,27 @@ class Assembler:
         )
         return RowProblem(message, "missing", {"": where.tolist()})
 
-    def _row_ids(self, split: str, pieces: "list[_Piece]") -> pa.ChunkedArray | None:
-        """The id column's values, else row numbers over all the sources of a split."""
+    def row_ids(self, split: str, pieces: "list[Piece]", before: int = 0) -> pa.ChunkedArray | None:
+        """The id column's values, else row numbers over all the sources of a split.
+
+        Args:
+            before: rows of the split before these.
+        """
         wanted = self.data.id_column
-        numbers = pa.chunked_array([pc.cast(pa.array(np.arange(1, sum(map(len, pieces)) + 1)), pa.string())])
         if wanted is None and not all(piece.has_id for piece in pieces):
-            return numbers
+            return row_numbers(pieces, before)
         faults = Problems()
-        ids = _ids(split, pieces, wanted or "id", faults)
+        ids = ids_of(pieces, wanted or "id", faults, before)
         if ids is None and wanted is None:
             # An `id` that nobody asked for may well name something else than rows.
-            self.notes.append(f'{split}: the column "id" does not name rows one by one; row numbers are used')
-            return numbers
-        self.problems.add("", *faults.messages())
+            self.notes.append(f"{split}: {NO_ROW_IDS}")
+            return row_numbers(pieces, before)
+        self.problems.add("", *(_by_id(problem, split, 0, None) for problem in faults.messages()))
         return ids
 
 
 @dataclass
-class _Piece:
+class Piece:
     """One source as it was read."""
 
     origin: str
@@ -193,12 +203,33 @@ def _by_id(problem: str, split: str, start: int, ids: pa.ChunkedArray | None) ->
     return RowProblem(problem, problem.check, {split: rows})
 
 
+def _moved(problem: str, by: int) -> str:
+    """The same message with row numbers that count from another row."""
+    if not isinstance(problem, RowProblem):
+        return problem
+    return RowProblem(problem, problem.check, {"": [row + by for row in problem.rows[""]]})
+
+
 def _describe(resolved: Resolved) -> str:
     return listed(" + ".join(quoted(name) for name in given) for given in resolved.found.values())
 
 
-def _ids(split: str, pieces: "list[_Piece]", wanted: str, faults: Problems) -> pa.ChunkedArray | None:
-    """The id column as text; None if it is absent, or doesn't name every row differently."""
+def row_numbers(pieces: "list[Piece]", before: int = 0) -> pa.ChunkedArray:
+    """Numbers from 1 on over all the rows of a split, as text."""
+    count = sum(map(len, pieces))
+    return pa.chunked_array([pc.cast(pa.array(np.arange(before + 1, before + count + 1)), pa.string())])
+
+
+def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The same table with empty columns for the names that it lacks."""
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+    return table
+
+
+def ids_of(pieces: "list[Piece]", wanted: str, faults: Problems, before: int) -> pa.ChunkedArray | None:
+    """The id column as text; None if it is absent, or doesn't name every row differently, as `faults` then say."""
     chunks = []
     starts = np.cumsum([0, *map(len, pieces)])
     for piece, start in zip(pieces, starts, strict=False):
@@ -211,31 +242,36 @@ def _ids(split: str, pieces: "list[_Piece]", wanted: str, faults: Problems) -> p
         raw = RawColumn(piece.rows, column)
         raw.typed = True  # an id "1.0" stays as it is
         cells = as_label(raw)
-        faults.add(piece.origin, *(_by_id(problem, split, int(start), None) for problem in cells.problems))
+        faults.add(piece.origin, *(_moved(problem, before + int(start)) for problem in cells.problems))
         where = np.flatnonzero(cells.missing)
         if len(where):
             rows = f"{counted(len(where), 'row')}: {listed(row_names(piece.rows, where[:SHOWN]), len(where))}"
             empty = f"{quoted(column)} is empty in {rows}. Every row needs an id"
-            faults.add(piece.origin, _by_id(RowProblem(empty, "ids", {"": where}), split, int(start), None))
+            faults.add(piece.origin, RowProblem(empty, "ids", {"": where + before + int(start)}))
         chunks += cells.values.chunks
     if faults:
         return None
     ids = pa.chunked_array(chunks, pa.string())
-    where, repeated = _repeated(ids)
-    if len(where):
-        origins = listed(dict.fromkeys(piece.origin for piece in pieces))
-        message = f"the ids in {quoted(wanted)} must be distinct, but {repeated}"
-        faults.add(origins, _by_id(RowProblem(message, "ids", {"": where}), split, 0, None))
+    origins = listed(dict.fromkeys(piece.origin for piece in pieces))
+    faults.add(origins, *repeated_ids(ids, np.arange(before, before + len(ids)), wanted))
     return None if faults else ids
 
 
-def _repeated(ids: pa.ChunkedArray) -> tuple[np.ndarray, str]:
-    """Rows (from 0) whose id occurs more than once, and which those ids are."""
+def repeated_ids(ids: pa.ChunkedArray, rows: np.ndarray, column: str) -> list[str]:
+    """The problem with ids that occur more than once, if any do.
+
+    Args:
+        rows: int[ids], the row of each, from 0.
+    """
     counts = pc.value_counts(ids)
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if not len(repeated):
+        return []
     where = np.flatnonzero(mask(pc.is_in(ids, repeated)))
     at: dict[str, list[str]] = {}
     for row, value in zip(where, ids.take(pa.array(where)).to_pylist(), strict=True):
-        at.setdefault(value, []).append(f"{row + 1:,}")
+        at.setdefault(value, []).append(f"{rows[row] + 1:,}")
     found = listed(f"{quoted(value)} (rows {listed(numbers)})" for value, numbers in at.items())
-    return where, f"{'1 id occurs' if len(at) == 1 else f'{len(at):,} ids occur'} repeatedly: {found}"
+    often = f"{'1 id occurs' if len(at) == 1 else f'{len(at):,} ids occur'} repeatedly"
+    message = f"the ids in {quoted(column)} must be distinct, but {often}: {found}"
+    return [RowProblem(message, "ids", {"": rows[where]})]

@@ -113,6 +113,11 @@ def micro_batches(
     return parts
 
 
+def windows(rows: int, size: int) -> Iterator[range]:
+    """Consecutive rows that are run together at evaluation and prediction: no more of the outputs is in memory."""
+    return (range(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
 def sorted_batches(lengths: np.ndarray, batch_size: int, processes: int = 1) -> list[list[np.ndarray]]:
     """Evaluation batches for each process: longest rows first, so that too little memory shows at once.
 

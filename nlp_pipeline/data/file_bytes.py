@@ -2,7 +2,10 @@
 
 import codecs
 import io
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,7 @@ from ..errors import DataError
 from .locations import Source, zip_members
 from .problems import counted, listed, quoted
 
+BLANK = "is empty: there is nothing but blanks in it"
 BOMS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -18,6 +22,8 @@ BOMS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+MOST_TRIED = 10_000
+"""Undecodable lines that are tried in other encodings."""
 OTHER_ENCODINGS = ("cp1252", "cp1251", "shift_jis", "gb18030", "latin-1")
 
 
@@ -27,31 +33,53 @@ def read_bytes(source: Source) -> pa.Buffer:
     Raises:
         DataError: the file can't be read, or its compressed data is damaged.
     """
+    if source.compression:
+        with open_bytes(source) as stream:
+            return pa.py_buffer(stream.read())
+    with _readable(source):
+        return pa.memory_map(source.value).read_buffer()
+
+
+@contextmanager
+def open_bytes(source: Source) -> Iterator[BinaryIO]:
+    """The file's content as a stream, decompressed as it is read.
+
+    Raises:
+        DataError: as `read_bytes`; also for what is met while reading.
+    """
     import bz2
     import gzip
+    import lzma
+    import zipfile
+
+    with _readable(source), ExitStack() as stack:
+        match source.compression:
+            case ".gz":
+                yield stack.enter_context(gzip.open(source.value))  # type: ignore[misc]
+            case ".bz2":
+                yield stack.enter_context(bz2.open(source.value))  # type: ignore[misc]
+            case ".xz":
+                yield stack.enter_context(lzma.open(source.value))  # type: ignore[misc]
+            case ".zst":
+                raw = stack.enter_context(pa.input_stream(source.value, compression="zstd"))
+                yield io.BufferedReader(raw, 1 << 18)
+            case ".zip":
+                (member,) = zip_members(Path(source.value))
+                archive = stack.enter_context(zipfile.ZipFile(source.value))
+                yield stack.enter_context(archive.open(member))  # type: ignore[misc]
+            case _:
+                yield stack.enter_context(open(source.value, "rb"))
+
+
+@contextmanager
+def _readable(source: Source) -> Iterator[None]:
+    """Words what goes wrong inside while the file is read."""
     import lzma
     import zipfile
     import zlib
 
     try:
-        match source.compression:
-            case ".gz":
-                with gzip.open(source.value) as stream:
-                    return pa.py_buffer(stream.read())
-            case ".bz2":
-                with bz2.open(source.value) as stream:
-                    return pa.py_buffer(stream.read())
-            case ".xz":
-                with lzma.open(source.value) as stream:
-                    return pa.py_buffer(stream.read())
-            case ".zst":
-                with pa.input_stream(source.value, compression="zstd") as stream:
-                    return stream.read_buffer()
-            case ".zip":
-                (member,) = zip_members(Path(source.value))
-                with zipfile.ZipFile(source.value) as archive:
-                    return pa.py_buffer(archive.read(member))
-        return pa.memory_map(source.value).read_buffer()
+        yield
     except (
         OSError,
         EOFError,
@@ -67,6 +95,36 @@ def read_bytes(source: Source) -> pa.Buffer:
         raise DataError(f"cannot be decompressed as {name} ({error}); was it cut short, or misnamed?") from error
 
 
+@contextmanager
+def open_lines(source: Source, encoding: str, newline: str = "") -> Iterator[Iterable[str]]:
+    """The file's lines as text, read as they are asked for; what `read_text` gives at once.
+
+    Raises:
+        DataError: as `open_bytes`; its bytes are not in the encoding.
+    """
+    if _is_utf8_name(encoding):
+        with open_bytes(source) as stream:
+            encoding = _sniff(stream.read(1024))
+    try:
+        with open_bytes(source) as stream, io.TextIOWrapper(stream, encoding, newline=newline) as text:
+            try:
+                yield _without_mark(text)
+            except UnicodeError as error:
+                raise _Undecodable from error  # a ValueError would be taken for damage
+    except _Undecodable:
+        with open_bytes(source) as stream:
+            raise DataError(_undecodable((line.removesuffix(b"\n") for line in stream), encoding)) from None
+
+
+class _Undecodable(Exception):
+    """Bytes that are not in the encoding; worded where they are met."""
+
+
+def _without_mark(lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield line if number else line.removeprefix("\ufeff")
+
+
 def read_text(source: Source, encoding: str) -> pa.Buffer:
     """The file's text as UTF-8 without a byte order mark. UTF-16 and UTF-32 are recognised.
 
@@ -74,17 +132,22 @@ def read_text(source: Source, encoding: str) -> pa.Buffer:
         DataError: as `read_bytes`; the file is blank, or its bytes are not in the encoding.
     """
     raw = read_bytes(source)
-    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):  # with or without the mark, whatever was said
+    if _is_utf8_name(encoding):
         encoding = _sniff(raw[:1024].to_pybytes())
     if encoding == "utf-8-sig":
         raw, encoding = raw[len(codecs.BOM_UTF8) :], "utf-8"
     if codecs.lookup(encoding).name != "utf-8":
         raw = _transcode(raw, encoding)
     elif not _is_utf8(raw):
-        raise DataError(_undecodable(raw.to_pybytes(), encoding))
+        raise DataError(_undecodable(raw.to_pybytes().split(b"\n"), encoding))
     if not raw[:1_000_000].to_pybytes().strip() and not raw.to_pybytes().strip():
-        raise DataError("is empty: there is nothing but blanks in it")
+        raise DataError(BLANK)
     return raw
+
+
+def _is_utf8_name(encoding: str) -> bool:
+    """With or without the mark, whatever was said."""
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
 
 
 def _sniff(start: bytes) -> str:
@@ -115,19 +178,22 @@ def _transcode(raw: pa.Buffer, encoding: str) -> pa.Buffer:
     try:
         text = data.decode(encoding)
     except (UnicodeDecodeError, UnicodeError):
-        raise DataError(_undecodable(data, encoding)) from None
+        raise DataError(_undecodable(data.split(b"\n"), encoding)) from None
     return pa.py_buffer(text.removeprefix("\ufeff").encode())
 
 
-def _undecodable(data: bytes, encoding: str) -> str:
+def _undecodable(lines: Iterable[bytes], encoding: str) -> str:
     """Which lines can't be decoded, and how they would read in the encodings that are most likely."""
     bad: list[tuple[int, bytes, int]] = []
-    for number, line in enumerate(data.split(b"\n"), 1):
+    count = 0
+    for number, line in enumerate(lines, 1):
         try:
             line.decode(encoding)
         except UnicodeDecodeError as error:
-            bad.append((number, line, error.start))
-    where = listed((f"line {number} (byte 0x{line[at]:02x})" for number, line, at in bad[:10]), len(bad))
+            count += 1
+            if len(bad) < MOST_TRIED:
+                bad.append((number, line, error.start))
+    where = listed((f"line {number} (byte 0x{line[at]:02x})" for number, line, at in bad[:10]), count)
     if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")) or not bad:
         return f"is not {encoding}. Set data.encoding to the encoding the file was saved in"
     fixes = []
@@ -141,7 +207,7 @@ def _undecodable(data: bytes, encoding: str) -> str:
         excerpt = texts[0][max(0, before - 12) : before + 12].strip()
         fixes.append(f"data.encoding={other} (line {number} reads {quoted(excerpt)})")
     return (
-        f"{counted(len(bad), 'line')} cannot be decoded as {encoding}: {where}. "
+        f"{counted(count, 'line')} cannot be decoded as {encoding}: {where}. "
         f"Set the encoding the file was saved in: {' or '.join(fixes[:3])}"
     )
 

@@ -1,7 +1,9 @@
 """JSON and JSON Lines as tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,56 @@ def read_json_lines(text: pa.Buffer) -> Rows:
     if table is None:
         return _read_slowly(text)
     return Rows(table, lines=lambda rows: _lines(text, rows))
+
+
+def json_windows(open_lines: Callable[[], AbstractContextManager[Iterable[str]]], size: int) -> Iterator[Rows]:
+    """The rows of JSON Lines, at most `size` at a time.
+
+    Raises:
+        DataError: when it comes to a line that is not valid JSON, with every such line of the file; or no object.
+    """
+    first = 0
+    with open_lines() as lines:
+        numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        while part := list(islice(numbered, size)):
+            rows = _window([line.rstrip("\r\n") for _, line in part], [number for number, _ in part], first)
+            if rows is None:
+                break
+            yield rows
+            first += len(part)
+        else:
+            return
+    with open_lines() as lines:
+        _, _, invalid, count = _parse_each(lines)
+    raise _not_json(invalid, count)
+
+
+def is_line_wise(open_lines: Callable[[], AbstractContextManager[Iterable[str]]]) -> bool:
+    """Whether the first line is a row by itself, not the beginning of an array or of an object over several lines."""
+    with open_lines() as lines:
+        first = next((line for line in lines if line.strip()), "")
+    try:
+        return not isinstance(json.loads(first), list)
+    except json.JSONDecodeError:
+        return False
+
+
+def _window(lines: list[str], numbers: list[int], first: int) -> Rows | None:
+    """The rows of some lines; None if one of them is not valid JSON."""
+    text = pa.py_buffer("".join(f"{line}\n" for line in lines).encode())
+    table = None
+    with suppress(pa.ArrowInvalid):  # not uniform, or invalid: the slower pass tells
+        table = _parse(text) if _is_object_a_line(text) else None
+    if table is not None and table.num_rows == len(lines):
+        rows = Rows(table)
+    else:
+        try:
+            values = [json.loads(line) for line in lines]
+        except json.JSONDecodeError:
+            return None
+        rows = from_rows(values, lambda row: f"row {first + row + 1:,} (line {numbers[row]:,})")
+    rows.first, rows.lines = first, lambda wanted: [numbers[row] for row in wanted]
+    return rows
 
 
 def parse_lines(text: pa.Buffer, schema: pa.Schema | None = None) -> pa.Table:
@@ -94,30 +146,44 @@ def _is_object_a_line(text: pa.Buffer) -> bool:
 
 
 def _read_slowly(text: pa.Buffer) -> Rows:
-    rows: list[Any] = []
-    lines: list[int] = []
-    invalid = []
-    for number, line in enumerate(text_stream(text, "\n"), 1):
-        if not line.strip():
-            continue
-        lines.append(number)
-        try:
-            rows.append(json.loads(line.rstrip("\r\n")))
-        except json.JSONDecodeError as error:
-            where = f"row {len(lines):,} (line {number:,}), column {error.colno:,}"
-            invalid.append(f"{where}: {error.msg}: {quoted(line.strip())}")
+    rows, lines, invalid, count = _parse_each(text_stream(text, "\n"), keep=True)
     if invalid:
         try:
             return _from_content(json.loads(text.to_pybytes()))  # one object or array over several lines
         except json.JSONDecodeError:
-            count = f"{counted(len(invalid), 'line')} of {len(lines):,}"
-            raise DataError(
-                f"{count} not valid JSON: {listed(invalid)}. Expected one object a line; for another "
-                "layout set data.format=json"
-            ) from None
+            raise _not_json(invalid, count) from None
     found = from_rows(rows, lambda row: f"row {row + 1:,} (line {lines[row]:,})")
     found.lines = lambda wanted: [lines[row] for row in wanted]
     return found
+
+
+def _parse_each(lines: Iterable[str], keep: bool = False) -> tuple[list[Any], list[int], list[str], int]:
+    """(rows, their lines, what is wrong with each invalid one, count of all); rows and lines only if they are kept."""
+    rows: list[Any] = []
+    numbers: list[int] = []
+    invalid = []
+    count = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        count += 1
+        try:
+            row = json.loads(line.rstrip("\r\n"))
+        except json.JSONDecodeError as error:
+            where = f"row {count:,} (line {number:,}), column {error.colno:,}"
+            invalid.append(f"{where}: {error.msg}: {quoted(line.strip())}")
+            continue
+        if keep:
+            rows.append(row)
+            numbers.append(number)
+    return rows, numbers, invalid, count
+
+
+def _not_json(invalid: list[str], count: int) -> DataError:
+    return DataError(
+        f"{counted(len(invalid), 'line')} of {count:,} not valid JSON: {listed(invalid)}. Expected one object a line; "
+        "for another layout set data.format=json"
+    )
 
 
 def _lines(text: pa.Buffer, rows: Sequence[int]) -> list[int]:

@@ -72,9 +72,10 @@ class RawColumn:
 def row_names(rows: Rows, where: Sequence[int] | np.ndarray) -> list[str]:
     """`row 3 (line 4)` for rows counted from 0."""
     numbers = [int(row) for row in where]
+    names = [f"row {rows.first + row + 1:,}" for row in numbers]
     if rows.lines is None:
-        return [f"row {row + 1:,}" for row in numbers]
-    return [f"row {row + 1:,} (line {line:,})" for row, line in zip(numbers, rows.lines(numbers), strict=True)]
+        return names
+    return [f"{name} (line {line:,})" for name, line in zip(names, rows.lines(numbers), strict=True)]
 
 
 def mask(values: Any) -> np.ndarray:

@@ -1,6 +1,9 @@
 """Reads sources of every kind into tables, as they are: columns are chosen and checked elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +14,9 @@ from ..errors import DataError
 from .arrow_tables import Rows, classes_of, from_memory
 from .containers import Container
 from .csv_reader import CsvText
-from .file_bytes import read_bytes, read_text
-from .json_reader import read_json, read_json_lines
+from .csv_records import LITERAL_QUOTES, CsvRecords
+from .file_bytes import open_lines, read_bytes, read_text
+from .json_reader import is_line_wise, json_windows, read_json, read_json_lines
 from .locations import Source
 from .sql_reader import read_sql
 
@@ -24,6 +28,7 @@ class Reader:
         self.data = data
         self.in_memory = in_memory or {}
         self._containers: dict[Source, Container] = {}
+        self._parsings: dict[Source, tuple[CsvRecords, tuple[str, ...]]] = {}
 
     def read(self, source: Source, split: str) -> Rows:
         """The rows of a source.
@@ -53,6 +58,54 @@ class Reader:
             self._containers[source] = Container(source, self.data)
         return self._containers[source]
 
+    def windows(self, source: Source, split: str, size: int) -> Iterator[Rows]:
+        """The rows of a source, at most `size` at a time. CSV, JSON Lines and Parquet are read as they are asked for.
+
+        Raises:
+            DataError: as `read`; what is wrong with a later row shows only when it is come to.
+        """
+        if source.kind != "file" or source.format == "json":
+            yield from _slices(self.read(source, split), size)
+        elif source.format == "parquet":
+            yield from _parquet_windows(source, size)
+        elif source.format != "jsonl":
+            records, notes = self._records(source)
+            for rows in records.windows(size):
+                rows.notes = [] if rows.first else list(notes)
+                yield rows
+        elif is_line_wise(lines := partial(open_lines, source, self.data.encoding, "\n")):
+            yield from json_windows(lines, size)
+        else:
+            yield from _slices(self.read(source, split), size)
+
+    def column_names(self, source: Source, split: str, size: int) -> list[str]:
+        """Every column of a source; JSON Lines are read to the end for it, `size` rows at a time.
+
+        Raises:
+            DataError: as `windows`.
+        """
+        if source.kind == "file" and source.format in ("csv", "tsv"):
+            return self._records(source)[0].header()
+        names: dict[str, None] = {}
+        for rows in self.windows(source, split, size):
+            names |= dict.fromkeys(rows.table.column_names)
+            if source.format != "jsonl":
+                break
+        return list(names)
+
+    def _records(self, source: Source) -> tuple[CsvRecords, tuple[str, ...]]:
+        """How a CSV or TSV file is to be parsed, and what a user should know of it."""
+        if source not in self._parsings:
+            lines = partial(open_lines, source, self.data.encoding)
+            records = CsvRecords(lines, self._delimiter(source))
+            records.header()
+            literal = records.literal(records.faults()) if records.delimiter == "\t" else None
+            self._parsings[source] = (literal, (LITERAL_QUOTES,)) if literal else (records, ())
+        return self._parsings[source]
+
+    def _delimiter(self, source: Source) -> str:
+        return self.data.delimiter or ("\t" if source.format == "tsv" else ",")
+
     def _read_file(self, source: Source) -> Rows:
         if source.format == "parquet":
             return _read_parquet(source)
@@ -61,15 +114,44 @@ class Reader:
             return read_json(text)
         if source.format == "jsonl":
             return read_json_lines(text)
-        delimiter = self.data.delimiter or ("\t" if source.format == "tsv" else ",")
-        table, parsed = CsvText(text, delimiter).read()
+        table, parsed = CsvText(text, self._delimiter(source)).read()
         return Rows(table, typed=False, lines=parsed.lines, notes=list(parsed.notes))
 
 
+def _slices(rows: Rows, size: int) -> Iterator[Rows]:
+    """Rows that are in memory, at most `size` at a time."""
+    for start in range(0, rows.table.num_rows, size):
+        mixed = {name: kinds[start : start + size] for name, kinds in rows.mixed.items()}
+        lines = partial(_lines_after, rows.lines, start) if rows.lines is not None else None
+        notes = [] if start else rows.notes
+        yield replace(rows, table=rows.table.slice(start, size), mixed=mixed, lines=lines, notes=notes, first=start)
+
+
+def _lines_after(lines: Callable[[Sequence[int]], list[int]], start: int, rows: Sequence[int]) -> list[int]:
+    return lines([start + row for row in rows])
+
+
 def _read_parquet(source: Source) -> Rows:
+    with _open_parquet(source) as file:
+        table = file.read()
+    return Rows(table, classes_of(table.schema))
+
+
+def _parquet_windows(source: Source, size: int) -> Iterator[Rows]:
+    with _open_parquet(source) as file:
+        first = 0
+        for batch in file.iter_batches(size):
+            table = pa.Table.from_batches([batch])
+            yield Rows(table, classes_of(file.schema_arrow), first=first)
+            first += len(batch)
+    if not first:
+        raise DataError("has no rows")
+
+
+@contextmanager
+def _open_parquet(source: Source) -> Iterator[parquet.ParquetFile]:
     try:
         with parquet.ParquetFile(pa.BufferReader(read_bytes(source))) as file:
-            table = file.read()
+            yield file
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise DataError(f"is not a readable Parquet file: {' '.join(str(error).split())}") from error
-    return Rows(table, classes_of(table.schema))

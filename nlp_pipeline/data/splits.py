@@ -71,7 +71,7 @@ def load_splits(
     rows: dict[str, datasets.Dataset] = {}
     for name in SPLITS:
         if name in found:
-            rows[name], fingerprints[name] = _dataset(found[name])
+            rows[name], fingerprints[name] = as_dataset(found[name])
     return Splits(**{name: rows.get(name) for name in SPLITS}, fingerprints=fingerprints, notes=assembler.notes)
 
 
@@ -95,11 +95,8 @@ def load_rows(
 
     problems = Problems()
     in_memory: dict[str, Any] = {}
-    if isinstance(source, Path):
-        source = str(source)
-    if isinstance(source, str) or (isinstance(source, list) and source and all(isinstance(s, str) for s in source)):
-        query = data.query if not isinstance(data.query, dict) else data.query.get("test")
-        sources, faults = parse_sources(source, data, "test", query, None, base_dir)
+    if names_sources(source):
+        sources, faults = find_sources(source, data, base_dir)
         problems.add("", *faults)
     else:
         in_memory = {"rows": source}
@@ -111,7 +108,22 @@ def load_rows(
         logger.warning("%s", note)
     if table is None:
         raise DataError("there are no rows: name a file")
-    return _dataset(table)[0]
+    return as_dataset(table)[0]
+
+
+def names_sources(source: Any) -> bool:
+    """Whether rows are given by the names of files and the like, not as objects."""
+    listed = isinstance(source, list) and bool(source) and all(isinstance(name, str) for name in source)
+    return isinstance(source, str | Path) or listed
+
+
+def find_sources(
+    source: str | Path | list[str], data: DataConfig, base_dir: Path | None = None
+) -> tuple[list[Source], list[str]]:
+    """What rows to predict or to score are to be read from, and problems."""
+    query = data.query if not isinstance(data.query, dict) else data.query.get("test")
+    value = str(source) if isinstance(source, Path) else source
+    return parse_sources(value, data, "test", query, None, base_dir)
 
 
 def _add_container_splits(plan: Plan, assembler: "Assembler") -> None:
@@ -169,7 +181,8 @@ def _select(table: "pa.Table", where: Any) -> "pa.Table":
     return table.filter(pa.array(keep))
 
 
-def _dataset(table: "pa.Table") -> "tuple[datasets.Dataset, str]":
+def as_dataset(table: "pa.Table") -> "tuple[datasets.Dataset, str]":
+    """A table as a data set, and the hash of its content."""
     from datasets import Dataset
 
     from .fingerprint import fingerprint

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,8 @@ class Encoded:
 class Encoder:
     """A tokenizer set to one maximum length, working on whole batches through the Rust tokenizer directly.
 
-    It works on a copy: the tokenizer that the run saves keeps its own truncation and padding settings.
+    It works on a copy: the tokenizer that the run saves keeps its own truncation and padding settings. `sha256` is over
+    what the tokenizer does, its whole pipeline and vocabulary, not its name, its folder or the maximum length.
     """
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
@@ -74,6 +75,8 @@ class Encoder:
             )
         self._rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._rust.no_padding()
+        self._rust.no_truncation()
+        self.sha256 = _tokenizer_hash(self._rust, tokenizer)
         self._rust.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
         self._spaced = wants_space(tokenizer)
 
@@ -100,18 +103,25 @@ class Encoder:
         return Encoded(
             ids=np.array(ids, np.int32),
             offsets=offsets,
-            truncated=np.fromiter((bool(e.overflowing) for e in encodings), np.bool_, len(encodings)),
+            truncated=self._truncated(encodings, lengths),
             type_ids=None if type_ids is None else np.array(type_ids, np.int8),
             word_ids=None if word_ids is None else np.array(word_ids, np.int32),
         )
 
+    def _truncated(self, encodings: Sequence[Any], lengths: np.ndarray) -> np.ndarray:
+        """bool[rows], which rows lost tokens; only a row of the maximum length can have."""
+        truncated = np.zeros(len(encodings), np.bool_)
+        for row in np.flatnonzero(lengths >= self.max_length).tolist():
+            truncated[row] = bool(encodings[row].overflowing)
+        return truncated
+
 
 class TokenTable:
-    """Tokenized rows, memory-mapped; sequences come out as views, never as Python lists."""
+    """Tokenized rows, mostly memory-mapped; sequences come out as views, never as Python lists."""
 
-    def __init__(self, dataset: "datasets.Dataset") -> None:
-        self.columns: tuple[str, ...] = tuple(dataset.column_names)
-        self._table: pa.Table = dataset.data.table
+    def __init__(self, table: "pa.Table") -> None:
+        self.columns: tuple[str, ...] = tuple(table.column_names)
+        self._table = table
         self._ragged: dict[str, tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]] = {}
         self._flat: dict[str, np.ndarray] = {}
 
@@ -200,20 +210,16 @@ def code_version(owner: Any) -> str:
     return digest.hexdigest()
 
 
-def tokenizer_hash(tokenizer: Any) -> str:
-    """SHA-256 over what the tokenizer does: its whole pipeline and vocabulary, not its name or folder."""
-    from tokenizers import Tokenizer
-
-    rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    rust.no_padding()
-    rust.no_truncation()
+def _tokenizer_hash(rust: Any, tokenizer: Any) -> str:
+    """Of a Rust tokenizer without truncation and padding, and of what transformers adds to it."""
     parts = [rust.to_str(), str(tokenizer.truncation_side), ",".join(tokenizer.model_input_names)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def wants_space(tokenizer: Any) -> bool:
     """Whether this is a byte-level tokenizer that takes a word without a space before it for the rest of another."""
-    pre = json.loads(tokenizer.backend_tokenizer.to_str()).get("pre_tokenizer") or {}
+    found = tokenizer.backend_tokenizer.pre_tokenizer
+    pre = json.loads(found.__getstate__()) if found is not None else {}
     steps = pre.get("pretokenizers", [pre])
     return any(step.get("type") == "ByteLevel" and not step.get("add_prefix_space") for step in steps)
 
@@ -247,11 +253,32 @@ def tokenize(
     if not hit:
         _write(rows, preprocess, parts, folder, progress)
     _remember(root, name, split, parts)
-    table = TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")))
+    table = TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")).data.table)
     if cache is None:
         shutil.rmtree(root)  # the mapping stays valid after its file is gone
         reason = "cache is off"
     return table, CacheReport(split, hit, reason, key, len(table), table.truncated_share)
+
+
+def tokenize_window(
+    rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
+) -> TokenTable:
+    """The token ids of a window of rows, in memory."""
+    import pyarrow as pa
+
+    return TokenTable(pa.concat_tables(_token_batches(rows, preprocess)))
+
+
+def _token_batches(
+    rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
+) -> "Iterator[pa.Table]":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
+        columns = dict(preprocess(batch))
+        columns["length"] = pc.list_value_length(columns["input_ids"])
+        yield pa.table(columns)
 
 
 def _write(
@@ -263,20 +290,16 @@ def _write(
 ) -> None:
     """Write aside, then rename: a folder under its final name is always whole."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
         writer = None
         with open(aside / "rows.arrow", "wb") as sink:
-            for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
-                columns = dict(preprocess(batch))
-                columns["length"] = pc.list_value_length(columns["input_ids"])
-                table = pa.table(columns)
+            for table in _token_batches(rows, preprocess):
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)
-                progress(len(batch))
+                progress(len(table))
             if writer is not None:
                 writer.close()
             sink.flush()

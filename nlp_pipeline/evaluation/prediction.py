@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 class RowOutputs:
     """What the model said of each row.
 
-    `values` has one array a row, as the task's `collect` gave it; `loss` is the mean loss over all targets, NaN
-    where the rows have no labels.
+    `values` has one array a row, as the task's `collect` gave it; `loss_sum` is the loss summed over all targets and
+    `weight` what the task makes of their number, 0 where the rows have no labels.
     """
 
     values: list[np.ndarray]
-    loss: float
+    loss_sum: float
+    weight: float
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over all targets, NaN without any."""
+        return self.loss_sum / self.weight if self.weight else float("nan")
 
 
 def predict_table(
@@ -77,8 +83,7 @@ def predict_table(
     for part_rows, part_values, _, _ in gathered:
         for row, value in zip(part_rows, part_values, strict=True):
             ordered[row] = value
-    total_weight = sum(part[3] for part in gathered)
-    return RowOutputs(ordered, sum(part[2] for part in gathered) / total_weight if total_weight else float("nan"))
+    return RowOutputs(ordered, sum(part[2] for part in gathered), sum(part[3] for part in gathered))
 
 
 def _gather(mine: tuple[Any, ...], accelerator: "Accelerator") -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..config.schema import DataConfig
 from ..data.arrow_tables import Rows
 from ..data.columns import find_column
-from ..data.csv_reader import DELIMITERS
+from ..data.csv_records import DELIMITERS
 from ..data.file_bytes import read_text
 from ..data.locations import Source
 from ..data.problems import listed, quoted

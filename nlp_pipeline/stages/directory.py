@@ -25,7 +25,7 @@ FREE = {
     "model": {"sha256"},
     "data": True,  # its content is compared by fingerprint
     "tokenization": {"cache", "cache_dir"},
-    "batch": {"micro", "evaluation"},
+    "batch": {"micro", "evaluation", "window"},
     "training": {
         "epochs",
         "max_steps",
@@ -135,7 +135,6 @@ def write_start(recipe: "Recipe") -> None:
 
 
 def _manifest(recipe: "Recipe") -> dict[str, Any]:
-    from ..data.tokenization import tokenizer_hash
     from ..devices import device_name
 
     training = recipe.config.training
@@ -143,7 +142,7 @@ def _manifest(recipe: "Recipe") -> dict[str, Any]:
         "started": utc_now(),
         "inputs": inputs(recipe),
         "tokenizer": {
-            "sha256": tokenizer_hash(recipe.encoder.tokenizer),
+            "sha256": recipe.encoder.sha256,
             "max_length": recipe.encoder.max_length,
         },
         "seeds": {"training": training.seed, "split": recipe.config.data.split_seed},

@@ -86,17 +86,8 @@ def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
 
 def validation_scores(recipe: "Recipe", model: Any) -> dict[str, float]:
     """Metrics and loss of the current weights on the validation rows, the same on every process."""
-    from ..evaluation.metrics import compute_metrics
-    from ..evaluation.prediction import predict_table, shared_from_main
+    from .scoring import score_table
 
     assert recipe.splits is not None
-    table = recipe.tables["validation"]
-    accelerator = recipe.accelerator
-    with recipe.reporter.bar("Evaluating", len(table)) as bar:
-        found = predict_table(recipe, model, table, accelerator, recipe.config.batch.evaluation, bar)
-    scores: dict[str, float] = {}
-    if accelerator.is_main_process:
-        scores = compute_metrics(recipe.metrics, recipe.outputs(found.values, recipe.splits.validation))
-        scores["loss"] = found.loss
-    result: dict[str, float] = shared_from_main(scores, accelerator)
-    return result
+    assert recipe.splits.validation is not None
+    return score_table(recipe, model, recipe.splits.validation, recipe.tables["validation"], "Evaluating")

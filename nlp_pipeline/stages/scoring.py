@@ -1,55 +1,54 @@
-"""The saved model at work: the scores of a run, predictions, scores on other rows."""
+"""The saved model measured: the scores of a run, scores on other rows."""
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
-from ..run_directory import folder_hash, utc_now, write_lines
-from .fitting import run_packed
-from .tokenizing import make_encoder, tokenize_rows
+from ..run_directory import folder_hash, lines_file, utc_now
+from .predicting import as_source, loaded_model, predict_window
 
 if TYPE_CHECKING:
     import datasets
 
+    from ..data.tokenization import TokenTable
+    from ..evaluation.prediction import RowOutputs
     from ..recipe import Recipe
 
 
 def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
     """Score the saved model as it lies on disk; write predictions, results and the model card."""
     from ..evaluation.card import write_card
-    from ..evaluation.metrics import compute_metrics
-    from ..evaluation.prediction import predict_table
 
     if recipe.splits is None or recipe._model_folder is None:
         raise ConfigError("evaluate() needs a trained run: call fit() before it")
     split = "test" if "test" in recipe.tables else "validation" if "validation" in recipe.tables else "train"
     rows, table = getattr(recipe.splits, split), recipe.tables[split]
     model, _ = loaded_model(recipe)
-    began = time.monotonic()
-    with recipe.reporter.bar(f"Scoring {split}", len(table)) as bar:
-        found = predict_table(recipe, model, table, recipe.accelerator, recipe.config.batch.evaluation, bar)
-    recipe.timing["evaluate"] = time.monotonic() - began
     run = recipe.run_directory
-    scores = compute_metrics(recipe.metrics, recipe.outputs(found.values, rows))
-    name, baseline = recipe.baseline(recipe.splits.train, rows)
+    began = time.monotonic()
+    if recipe.accelerator.is_main_process:
+        with lines_file(run.predictions / f"{split}.jsonl") as write:
+            scores = score_table(recipe, model, rows, table, f"Scoring {split}", write)
+    else:
+        scores = score_table(recipe, model, rows, table, f"Scoring {split}")
+    recipe.timing["evaluate"] = time.monotonic() - began
+    name, baseline = baseline_scores(recipe, rows)
     state = asdict(recipe.state) if recipe.state else {}
     results = {
         "task": recipe.task,
         "split": split,
         "rows": len(rows),
         "best_metric": recipe.best_metric,
-        "scores": scores | {"loss": found.loss},
-        "baseline": {"name": name, "scores": compute_metrics(recipe.metrics, baseline)},
+        "scores": scores,
+        "baseline": {"name": name, "scores": baseline},
         "training": {k: state[k] for k in ("step", "examples", "seconds", "best_step", "best_score") if k in state},
         "seconds": {**recipe.timing, "total": seconds_before + recipe.timing["evaluate"]},
         "peak_memory_mib": peak_memory_mib(),
     }
     if recipe.accelerator.is_main_process:
-        write_lines(run.predictions / f"{split}.jsonl", recipe.postprocess(found.values, rows))
         write_card(recipe, results)
         if run.manifest.exists():
             manifest = json.loads(run.manifest.read_text())
@@ -77,105 +76,91 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
-    """The fine-tuned model as it lies on disk, in full precision, and its encoder. Loaded once."""
-    from ..modeling.loading import load_model
+def score_table(
+    recipe: "Recipe",
+    model: Any,
+    rows: "datasets.Dataset",
+    table: "TokenTable",
+    label: str,
+    write: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> dict[str, float]:
+    """Metrics and loss of a model on tokenized rows, the same on every process.
 
-    if recipe._model_folder is None:
-        raise ConfigError("there is no trained model yet: call run() or fit() first, or load one with from_pretrained")
-    if recipe._loaded is None:
-        saved = recipe.config.model.model_copy(
-            update={
-                "name": str(recipe._model_folder.resolve()),
-                "sha256": None,
-                "revision": None,
-                "tokenizer": None,
-            }
-        )
-        model = load_model(saved, recipe.auto_model, {})
-        if not hasattr(recipe, "encoder"):
-            recipe.restore(model.config)
-            make_encoder(recipe)
-        run_packed(recipe, model)
-        recipe._loaded = (model.to(recipe.accelerator.device), recipe.encoder)
-    return recipe._loaded
-
-
-def predict_rows(
-    recipe: "Recipe", rows: Any, progress: bool, ids: Sequence[Any] | None, exact: bool
-) -> list[dict[str, Any]]:
-    """Predictions for new rows, in their order. Labels that they may have are not even read."""
-    from ..data.splits import load_rows
-
-    loaded_model(recipe)
-    columns = [column for column in recipe.columns() if not column.is_label]
-    data = load_rows(as_source(recipe, rows, ids), recipe.config.data, columns)
-    _, values = score_rows(recipe, data, progress, exact)
-    return recipe.postprocess(values, data)
-
-
-def score_rows(
-    recipe: "Recipe", data: "datasets.Dataset", progress: bool, exact: bool = True
-) -> tuple[float, list[Any]]:
-    """(mean loss, collected outputs) of loaded rows under the saved model.
-
-    Without `exact` a device with bfloat16 computes in it first, and in float32 once more what was a close call.
+    Args:
+        label: what the progress bar says.
+        write: is given the predictions of each window, in the main process.
     """
     import numpy as np
 
+    from ..data.batching import windows
     from ..evaluation.prediction import predict_table
-    from ..progress import Reporter
 
-    model, _ = loaded_model(recipe)
     accelerator, size = recipe.accelerator, recipe.config.batch.evaluation
-    before, recipe.reporter = recipe.reporter, Reporter(active=progress and recipe.is_main_process)
-    try:
-        table = tokenize_rows(recipe, data, "predict", "")
-        again = None
-        if not exact and accelerator.mixed_precision == "bf16" and recipe.unsure([]) is not None:
-            with recipe.reporter.bar("Predicting", len(table)) as bar, accelerator.autocast():
-                found = predict_table(recipe, model, table, accelerator, size, bar)
-            again = recipe.unsure(found.values)
-        if again is None:
-            with recipe.reporter.bar("Predicting", len(table)) as bar:
-                found = predict_table(recipe, model, table, accelerator, size, bar)
-        elif len(again):
-            second = predict_table(recipe, model, table, accelerator, size, only=np.asarray(again))
-            for row, value in zip(again, second.values, strict=True):
-                found.values[row] = value
-    finally:
-        recipe.reporter = before
-    return found.loss, found.values
+    with recipe.reporter.bar(label, len(table)) as bar:
+
+        def predicted() -> "Iterator[tuple[datasets.Dataset, RowOutputs]]":
+            for window in windows(len(table), recipe.config.batch.window):
+                found = predict_table(recipe, model, table, accelerator, size, bar, np.asarray(window))
+                yield rows.select(window), found
+
+        return score_windows(recipe, predicted(), len(rows), write)
+
+
+def score_windows(
+    recipe: "Recipe",
+    predicted: "Iterable[tuple[datasets.Dataset, RowOutputs]]",
+    total: int,
+    write: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> dict[str, float]:
+    """Metrics and loss over windows of rows and what the model said of them; no more than one window is held."""
+    from ..evaluation.metrics.store import OutputStore
+    from ..evaluation.prediction import shared_from_main
+
+    store = OutputStore(recipe.metrics, total)
+    loss = weight = 0.0
+    for rows, found in predicted:
+        loss, weight = loss + found.loss_sum, weight + found.weight
+        if recipe.accelerator.is_main_process:
+            store.add(recipe.outputs(found.values, rows))
+            if write is not None:
+                write(recipe.postprocess(found.values, rows))
+    scores: dict[str, float] = {}
+    if recipe.accelerator.is_main_process:
+        scores = store.compute() | {"loss": loss / weight if weight else float("nan")}
+    shared: dict[str, float] = shared_from_main(scores, recipe.accelerator)
+    return shared
+
+
+def baseline_scores(recipe: "Recipe", rows: "datasets.Dataset") -> tuple[str, dict[str, float]]:
+    """The name of what one would predict without reading the text, and its metrics."""
+    from ..data.batching import windows
+    from ..evaluation.metrics.store import OutputStore
+
+    assert recipe.splits is not None
+    name, guess = recipe.baseline(recipe.splits.train)
+    store = OutputStore(recipe.metrics, len(rows))
+    for window in windows(len(rows), recipe.config.batch.window):
+        store.add(guess(rows.select(window)))
+    return name, store.compute()
 
 
 def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[str, Any]:
     """Scores of a saved model on labelled rows from a file or an object."""
-    from ..data.splits import load_rows
-    from ..evaluation.metrics import compute_metrics
+    from ..data.problems import SHOWN
+    from ..data.streaming import open_rows
+    from ..progress import Reporter
 
     loaded_model(recipe)
-    data = load_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), require_labels=True)
-    if problems := recipe.check_labels(data, "rows"):
+    size = recipe.config.batch.window
+    source = open_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), size, require_labels=True)
+    problems: list[str] = []
+    for window in source:
+        problems += recipe.check_labels(window, "rows")
+        if len(problems) >= SHOWN:
+            break
+    if problems:
         raise DataError(problems)
-    loss, values = score_rows(recipe, data, progress)
-    scores = compute_metrics(recipe.metrics, recipe.outputs(values, data))
-    return {"task": recipe.task, "rows": len(data), "scores": scores | {"loss": loss}}
-
-
-def as_source(recipe: "Recipe", rows: Any, ids: Sequence[Any] | None = None) -> Any:
-    """Plain texts, pairs or token lists as rows with the task's column names; all else as it is.
-
-    Args:
-        ids: what the rows are called in the output, where they don't say themselves.
-    """
-    if isinstance(rows, Path):
-        return str(rows)
-    if not isinstance(rows, (list, tuple)) or not rows:
-        return rows
-    if not isinstance(rows[0], Mapping):
-        names = [column.name for column in recipe.columns()]
-        as_tuples = [row if isinstance(row, tuple) else (row,) for row in rows]
-        rows = [dict(zip(names, row, strict=False)) for row in as_tuples]
-        ids = ids or range(1, len(rows) + 1)
-    key = recipe.config.data.id_column or "id"
-    return [{key: str(i), **row} for i, row in zip(ids, rows, strict=True)] if ids else rows
+    with Reporter(active=progress and recipe.is_main_process).bar("Predicting", len(source)) as bar:
+        predicted = ((window, predict_window(recipe, window, bar)) for window in source)
+        scores = score_windows(recipe, predicted, len(source))
+    return {"task": recipe.task, "rows": len(source), "scores": scores}

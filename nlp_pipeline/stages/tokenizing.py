@@ -66,24 +66,23 @@ def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
 
 def tokenize_rows(recipe: "Recipe", rows: "datasets.Dataset", split: str, fingerprint: str) -> "TokenTable":
     """One split's token ids, through the cache unless it is off."""
-    from ..data.tokenization import cache_root, code_version, tokenize, tokenizer_hash
+    from ..data.tokenization import cache_root, code_version, tokenize
 
     settings = recipe.config.tokenization
     parts = {
         "data": fingerprint,
-        "tokenizer": tokenizer_hash(recipe.encoder.tokenizer),
+        "tokenizer": recipe.encoder.sha256,
         "max_length": recipe.encoder.max_length,
         "task": recipe.task,
         "options": recipe.options.model_dump(mode="json", exclude=set(recipe.options_after_tokenization)),
         "labels": list(recipe.labels.names) if recipe.labels else None,
         "code": code_version(recipe),
     }
-    cache = cache_root(settings.cache_dir) if settings.cache and split != "predict" else None
+    cache = cache_root(settings.cache_dir) if settings.cache else None
     name = f"{recipe.task}:{recipe.config.name}"
     with recipe.reporter.bar(f"Tokenizing {split}", len(rows)) as bar:
         table, report = tokenize(
             rows, lambda part: recipe.preprocess(part, recipe.encoder), parts, split, cache, name, bar.advance
         )
-    if split != "predict":
-        recipe.reporter.say(str(report))
+    recipe.reporter.say(str(report))
     return table

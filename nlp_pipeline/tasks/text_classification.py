@@ -1,6 +1,6 @@
 """Text classification: one text or a pair, with one label, several labels or a number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -229,15 +229,15 @@ class TextClassification(Recipe):
         """Ids, 0/1 rows or numbers."""
         return self._outputs(self._scores(values), rows)
 
-    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
+    def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """The most frequent label, or the mean."""
         if self.labels is None:
             mean = float(np.mean(column(train, self.target.name)))
-            return "mean of the training rows", self._outputs(np.full((len(rows), 1), mean), rows)
+            return "mean of the training rows", lambda rows: self._outputs(np.full((len(rows), 1), mean), rows)
         shares = self.labels.counts(self._label_lists(train)) / len(train)
         if self.kind == "multi_label":  # at least the most frequent label, so that F1 is not 0 by silence
             shares = np.where(shares == shares.max(), np.maximum(shares, self.options.threshold), shares)
-        return "most frequent label", self._outputs(np.tile(shares, (len(rows), 1)), rows)
+        return "most frequent label", lambda rows: self._outputs(np.tile(shares, (len(rows), 1)), rows)
 
     def _outputs(self, scores: np.ndarray, rows: "datasets.Dataset") -> Outputs:
         if self.labels is None:

@@ -1,7 +1,7 @@
 """Token classification: a tag for every word, as in named entity recognition (IOB2) or part-of-speech tagging."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -188,7 +188,7 @@ class TokenClassification(Recipe):
         """Tag sequences, or each word's tag id."""
         return self._outputs(self._tags(values, column(rows, "tokens")), rows)
 
-    def baseline(self, train: "datasets.Dataset", rows: "datasets.Dataset") -> tuple[str, Outputs]:
+    def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """Each word's most frequent tag in the training rows; unknown words get the most frequent tag of all."""
         seen: dict[str, Counter[str]] = {}
         for words, tags in zip(column(train, "tokens"), column(train, "tags"), strict=True):
@@ -196,8 +196,11 @@ class TokenClassification(Recipe):
                 seen.setdefault(word, Counter())[tag] += 1
         usual = Counter(tag for counts in seen.values() for tag in counts.elements()).most_common(1)[0][0]
         table = {word: counts.most_common(1)[0][0] for word, counts in seen.items()}
-        guesses = [[table.get(word, usual) for word in words] for words in column(rows, "tokens")]
-        return "each word's most frequent tag", self._outputs(guesses, rows)
+
+        def guess(rows: "datasets.Dataset") -> Outputs:
+            return self._outputs([[table.get(word, usual) for word in words] for words in column(rows, "tokens")], rows)
+
+        return "each word's most frequent tag", guess
 
     def _outputs(self, predicted: list[list[str]], rows: "datasets.Dataset") -> Outputs:
         references = [self._clean(tags) for tags in column(rows, "tags")]

@@ -14,6 +14,7 @@ from ..data.batching import Sampler
 from ..errors import ConfigError, NonFiniteError, StoppedError
 from ..progress import Reporter
 from ..run_directory import RunDirectory
+from ..startup import release_collector
 from .checkpoint import (
     START_ANEW,
     TrainState,
@@ -130,6 +131,7 @@ def fit(
     patience = config.training.early_stopping
     began, seconds_before, examples_before = time.monotonic(), state.seconds, state.examples
     model.train()
+    release_collector()
 
     label = f"Training, {plan.total_steps:,} steps"
     background = config.checkpoint.background

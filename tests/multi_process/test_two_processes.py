@@ -14,14 +14,17 @@ REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.multi_process
 
 
-def train(folder, recipe, processes, *overrides):
-    launch = ["-m", "accelerate.commands.launch", "--config_file"]
+def launch(script, processes, *arguments, given=None):
     config = REPOSITORY / "accelerate_configs" / ("cpu_2_processes.yaml" if processes == 2 else "cpu.yaml")
-    script = str(REPOSITORY / "scripts" / "train.py")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     return subprocess.run(
-        [sys.executable, *launch, str(config), script, str(recipe), f"output.dir={folder}", *overrides],
-        capture_output=True, text=True, timeout=280,
+        [*command, str(REPOSITORY / "scripts" / script), *map(str, arguments)],
+        input=given, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
+
+
+def train(folder, recipe, processes, *overrides):
+    return launch("train.py", processes, recipe, f"output.dir={folder}", *overrides)
 
 
 @pytest.fixture
@@ -41,7 +44,12 @@ def recipe(tmp_path, tiny_bert):
         "task": "text-classification",
         "model": {"name": tiny_bert, "settings": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}},
         "data": {"train": str(data), "validation": str(data), "test": str(data)},
-        "batch": {"size": 4, "evaluation": 4},  # 21 rows: the last batch of an epoch holds one row, for one process
+        # Windows of 8 rows: batches of 4, 4, 4, 4, 4 and 1 row, the last one for one process.
+        "batch": {
+            "size": 4,
+            "evaluation": 4,
+            "window": 8,
+        },  # 21 rows: the last batch of an epoch holds one row, for one process
         "training": {"epochs": 2, "learning_rate": 1e-3, "precision": "fp32", "log_every": 1},
     }
     path.write_text(yaml.safe_dump(settings))
@@ -63,6 +71,26 @@ def test_two_processes_equal_one(tmp_path, recipe):
     lines = [(tmp_path / f"run{n}" / "predictions" / "test.jsonl").read_text().count("\n") for n in (1, 2)]
     assert lines == [21, 21]
     assert json.loads((tmp_path / "run2" / "manifest.json").read_text())["processes"] == 2
+
+
+def test_two_processes_predict_as_one(tmp_path, recipe):
+    run = tmp_path / "run"
+    assert train(run, recipe, 1, "training.max_steps=2").returncode == 0
+    rows = tmp_path / "rows.jsonl"
+    answers = []
+    for processes in (1, 2):
+        output = tmp_path / f"{processes}.jsonl"
+        answer = launch("predict.py", processes, run, rows, "-o", output)
+        assert answer.returncode == 0, answer.stderr
+        assert "21 predictions in" in answer.stdout
+        answers.append([json.loads(line) for line in output.read_text().splitlines()])
+    answer = launch("predict.py", 2, run, "-", given=rows.read_text())  # only the main process reads
+    assert answer.returncode == 0, answer.stderr
+    answers.append([json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")])
+    for found in answers:
+        assert [record["row_id"] for record in found] == [str(i) for i in range(21)]
+        assert [record["prediction"] for record in found] == [record["prediction"] for record in answers[0]]
+        np.testing.assert_allclose([r["score"] for r in found], [r["score"] for r in answers[0]], atol=1e-5)
 
 
 def test_a_wrong_recipe_is_reported_once(tmp_path, recipe):

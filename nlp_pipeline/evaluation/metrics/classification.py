@@ -10,6 +10,8 @@ is 0 (`zero_division=0`). Everything is nan for empty input.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +19,18 @@ from nlp_pipeline.evaluation.metrics.counts import Counts, Ints
 from nlp_pipeline.evaluation.metrics.outputs import Outputs
 
 NAN = float("nan")
+BLOCK_CELLS = 2**24
 
 
 def accuracy(outputs: Outputs) -> dict[str, float]:
     """Share of rows that are right; for multi_label, right in every label (exact subset accuracy)."""
-    right = np.asarray(outputs.predictions) == np.asarray(outputs.references)
-    if outputs.kind == "multi_label" and right.ndim == 2:
-        right = right.all(axis=1)
+    predictions, references = np.asarray(outputs.predictions), np.asarray(outputs.references)
+    if outputs.kind == "multi_label" and references.ndim == 2:
+        right = np.ones(len(outputs), bool)
+        for block in label_blocks(references):
+            right &= (predictions[:, block] == references[:, block]).all(axis=1)
+    else:
+        right = predictions == references
     return {"accuracy": float(right.mean()) if len(outputs) else NAN}
 
 
@@ -92,15 +99,25 @@ def count_labels(outputs: Outputs) -> tuple[Counts, Ints]:
     predictions, references = np.asarray(outputs.predictions), np.asarray(outputs.references)
     if outputs.kind == "multi_label":
         width = references.shape[1] if references.ndim == 2 else len(outputs.label_names)
-        predicted = predictions.reshape(len(outputs), width).astype(bool)
-        expected = references.reshape(len(outputs), width).astype(bool)
-        columns = ((predicted & expected).sum(axis=0), predicted.sum(axis=0), expected.sum(axis=0))
+        predicted = predictions.reshape(len(outputs), width).astype(bool, copy=False)
+        expected = references.reshape(len(outputs), width).astype(bool, copy=False)
+        columns = np.zeros((3, width), np.int64)
+        for block in label_blocks(expected):
+            ours, truth = predicted[:, block], expected[:, block]
+            columns[:, block] = (ours & truth).sum(axis=0), ours.sum(axis=0), truth.sum(axis=0)
         return Counts(*columns), np.arange(width)
     names = np.arange(len(outputs.label_names))
     labels = np.unique(np.concatenate([names, predictions, references])).astype(np.int64)
     chosen = (references[predictions == references], predictions, references)
     counts = [np.bincount(np.searchsorted(labels, column), minlength=len(labels)) for column in chosen]
     return Counts(*counts), labels
+
+
+def label_blocks(values: np.ndarray[Any, Any]) -> Iterator[slice]:
+    """The labels of a [rows, labels] array in parts of about BLOCK_CELLS cells: the array may be larger than memory."""
+    width = values.shape[1]
+    step = max(1, BLOCK_CELLS // max(1, len(values)))
+    return (slice(start, start + step) for start in range(0, width, step))
 
 
 def label_name(outputs: Outputs, index: int) -> str:

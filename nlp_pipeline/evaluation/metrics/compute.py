@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,8 @@ def compute_metrics(names: Iterable[str], outputs: Outputs) -> dict[str, float]:
     problems = check_metric_names([name for name in names if name in METRICS], outputs.kind)
     if outputs.scores is None:
         needy = [name for name in names if name in METRICS and METRICS[name].needs_scores]
+        if outputs.reference_scores is not None:
+            needy = [name for name in needy if not METRICS[name].reference_score_does]
         problems += [f"metric {name!r} needs scores (probabilities), and the outputs have none" for name in needy]
     if problems:
         from nlp_pipeline.errors import ConfigError
@@ -73,8 +76,20 @@ def compute_metrics(names: Iterable[str], outputs: Outputs) -> dict[str, float]:
     return results
 
 
+@cache
+def wants_scores(name: str) -> bool:
+    """Whether a metric reads the scores of every label, for every row."""
+    if name in METRICS:
+        return METRICS[name].needs_scores and not METRICS[name].reference_score_does
+    from nlp_pipeline.evaluation.metrics.module import SCORES, module_inputs
+
+    return SCORES in module_inputs(load_metric(name))
+
+
 def _builtin(name: str, outputs: Outputs) -> dict[str, float]:
     columns: dict[str, Any] = {"predictions": outputs.predictions, "references": outputs.references}
+    if METRICS[name].needs_scores and outputs.scores is None:
+        return METRICS[name].values(outputs)  # `evaluate` has no column for the references' scores alone
     if METRICS[name].needs_scores:
         columns = {"prediction_scores": outputs.scores, "references": outputs.references}
     result: dict[str, float] = load_metric(name).compute(**columns, label_names=outputs.label_names)

@@ -19,6 +19,8 @@ _VALUES: dict[Kind, Any] = {
     "regression": datasets.Value("float64"),
     "tags": datasets.Sequence(datasets.Value("string")),
 }
+SCORES = "prediction_scores"
+"""The column's name in the Hub's roc_auc."""
 
 
 class BuiltinMetric(evaluate.Metric):
@@ -47,10 +49,9 @@ class BuiltinMetric(evaluate.Metric):
         )
 
     def _features(self, kind: Kind) -> datasets.Features:
-        # "prediction_scores" is the column's name in the Hub's roc_auc
         if self.spec.needs_scores:
             scores = datasets.Sequence(datasets.Value("float64"))
-            return datasets.Features({"references": _VALUES[kind], "prediction_scores": scores})
+            return datasets.Features({"references": _VALUES[kind], SCORES: scores})
         return datasets.Features({"predictions": _VALUES[kind], "references": _VALUES[kind]})
 
     def _build_data_dir(self) -> str:
@@ -125,8 +126,11 @@ class BuiltinMetric(evaluate.Metric):
 def _join(batches: list[Any], kind: Kind) -> Any:
     """All batches as one column of the type that `Outputs` states for `kind`."""
     if kind == "tags":
-        return [list(tags) for batch in batches for tags in batch]
+        # One batch stays as it is: it may be a column that makes its lists when they are asked for.
+        return batches[0] if len(batches) == 1 else [list(tags) for batch in batches for tags in batch]
     column = _concatenate(batches)
+    if kind == "multi_label" and column.dtype == bool:
+        return column
     if kind == "regression":
         return column.astype(np.float64)
     labels = column.astype(np.int64)
@@ -154,5 +158,5 @@ def as_columns(outputs: Outputs) -> Mapping[str, Any]:
     if outputs.kind == "multi_label":
         columns = {name: np.asarray(column).astype(np.int64) for name, column in columns.items()}
     if outputs.scores is not None:
-        columns["prediction_scores"] = outputs.scores
+        columns[SCORES] = outputs.scores
     return columns

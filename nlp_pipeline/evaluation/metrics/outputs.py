@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -23,22 +24,25 @@ class Outputs:
     | regression   | float[n], in the target's own unit | None                                |
     | tags         | n lists of tag strings, equal long | None                                |
 
-    `scores` are probabilities, or None where no metric asked for them. `label_names` has one name a label,
-    in index order; it may be empty, and labels then go by their index.
+    `scores` are probabilities, or None where no metric asked for them. `reference_scores` float[n] may stand in for
+    them: each row's probability of its reference, a single_label row's share in the log loss. `label_names` has one
+    name a label, in index order; it may be empty, and labels then go by their index.
     """
 
     kind: Kind
-    predictions: np.ndarray[Any, Any] | list[list[str]]
-    references: np.ndarray[Any, Any] | list[list[str]]
+    predictions: np.ndarray[Any, Any] | Sequence[list[str]]
+    references: np.ndarray[Any, Any] | Sequence[list[str]]
     scores: np.ndarray[Any, Any] | None = None
     label_names: tuple[str, ...] = ()
+    reference_scores: np.ndarray[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind of prediction {self.kind!r}; expected one of {', '.join(KINDS)}")
         rows = {"predictions": len(self.predictions), "references": len(self.references)}
-        if self.scores is not None:
-            rows["scores"] = len(self.scores)
+        for name in ("scores", "reference_scores"):
+            if (column := getattr(self, name)) is not None:
+                rows[name] = len(column)
         if len(set(rows.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in rows.items())
             raise ValueError(f"metrics need one prediction per reference, found {counts}")

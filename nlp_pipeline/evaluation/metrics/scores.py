@@ -22,10 +22,12 @@ def log_loss(outputs: Outputs) -> dict[str, float]:
     """
     if len(outputs) == 0:
         return {"log_loss": NAN}
-    scores = _scores(outputs)
-    if scores.ndim == 1:
-        scores = np.stack([1 - scores, scores], axis=1)
-    chosen = scores[np.arange(len(outputs)), np.asarray(outputs.references, dtype=np.int64)]
+    chosen = outputs.reference_scores
+    if chosen is None:
+        scores = _scores(outputs)
+        if scores.ndim == 1:
+            scores = np.stack([1 - scores, scores], axis=1)
+        chosen = scores[np.arange(len(outputs)), np.asarray(outputs.references, dtype=np.int64)]
     if not np.isfinite(chosen).all():
         return {"log_loss": NAN}
     eps = np.finfo(chosen.dtype).eps
@@ -45,15 +47,14 @@ def roc_auc(outputs: Outputs) -> dict[str, float]:
         return {"roc_auc": NAN}
     scores, references = _scores(outputs), np.asarray(outputs.references)
     if outputs.kind == "multi_label":
-        positives = references.astype(bool)
+        if scores.shape != references.shape:
+            raise ValueError(f"roc_auc needs scores of shape {references.shape}, found {scores.shape}")
+        # A label at a time: the scores may be larger than memory.
+        areas = [_area(scores[:, k], references[:, k].astype(bool)) for k in range(scores.shape[1])]
     elif scores.ndim == 1 or scores.shape[1] <= 2:
-        scores = scores.reshape(len(outputs), -1)[:, -1:]
-        positives = (references == 1)[:, None]
+        areas = [_area(scores.reshape(len(outputs), -1)[:, -1], references == 1)]
     else:
-        positives = references[:, None] == np.arange(scores.shape[1])
-    if scores.shape != positives.shape:
-        raise ValueError(f"roc_auc needs scores of shape {positives.shape}, found {scores.shape}")
-    areas = [_area(scores[:, k], positives[:, k]) for k in range(scores.shape[1])]
+        areas = [_area(scores[:, k], references == k) for k in range(scores.shape[1])]
     defined = [area for area in areas if area is not None]
     return {"roc_auc": float(np.mean(defined)) if defined else NAN}
 

@@ -30,6 +30,7 @@ class MetricSpec:
         options: keyword arguments which that function takes from the table.
         greater_is_better: whether a larger value is a better model.
         needs_scores: whether it reads `Outputs.scores` instead of `Outputs.predictions`.
+        reference_score_does: whether `Outputs.reference_scores` serves it as well as all the scores.
         description: one line for reports and for `evaluate`'s module card.
     """
 
@@ -41,6 +42,7 @@ class MetricSpec:
     options: Mapping[str, str] = field(default_factory=dict)
     greater_is_better: bool = True
     needs_scores: bool = False
+    reference_score_does: bool = False
 
     def resolve(self) -> Callable[..., dict[str, float]]:
         """Import the pure function: `function(outputs, **options)` gives a flat dict of floats."""
@@ -108,6 +110,7 @@ def _table() -> dict[str, MetricSpec]:
             "mean negative log probability of the reference label, in nats",
             greater_is_better=False,
             needs_scores=True,
+            reference_score_does=True,
         ),
         _spec(
             "roc_auc",

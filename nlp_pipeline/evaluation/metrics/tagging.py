@@ -19,6 +19,8 @@ from nlp_pipeline.evaluation.metrics.outputs import Outputs
 
 Span = tuple[int, int]  # first and last token, counted over all sentences in a row
 STATISTICS = ("precision", "recall", "f1")
+SENTENCES = 10_000
+"""Sentences whose entities are held at once."""
 
 
 def seqeval(outputs: Outputs) -> dict[str, float]:
@@ -29,13 +31,14 @@ def seqeval(outputs: Outputs) -> dict[str, float]:
     An entity counts as found when type, start and end all agree. precision, recall and f1 are nan when
     neither side has an entity, accuracy when there is no token.
     """
-    expected, predicted = _by_type(outputs.references), _by_type(outputs.predictions)
-    types = sorted(expected.keys() | predicted.keys())
-    counts = Counts(
-        correct=_sizes(expected.get(name, set()) & predicted.get(name, set()) for name in types),
-        predicted=_sizes(predicted.get(name, set()) for name in types),
-        expected=_sizes(expected.get(name, set()) for name in types),
-    )
+    by_type: dict[str, Ints] = {}
+    for start in range(0, len(outputs), SENTENCES):  # no entity spans two sentences: counts of parts add up
+        part = slice(start, start + SENTENCES)
+        for name, found in _count(outputs.predictions[part], outputs.references[part]).items():
+            by_type[name] = by_type.get(name, np.zeros(3, np.int64)) + found
+    types = sorted(by_type)
+    columns = np.array([by_type[name] for name in types], np.int64).reshape(-1, 3).T
+    counts = Counts(*columns)
     result = {statistic: counts.average(statistic, "micro") for statistic in STATISTICS}
     result["accuracy"] = _token_accuracy(outputs)
     result["support"] = float(counts.expected.sum())
@@ -60,16 +63,23 @@ def entities(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
         previous, previous_type = tag, kind
 
 
+def _count(predictions: Iterable[Sequence[str]], references: Iterable[Sequence[str]]) -> dict[str, Ints]:
+    """For each type, int[3]: entities found, predicted, and in the references."""
+    predicted, expected = _by_type(predictions), _by_type(references)
+    nothing: set[Span] = set()
+    counts = {}
+    for name in expected.keys() | predicted.keys():
+        ours, truth = predicted.get(name, nothing), expected.get(name, nothing)
+        counts[name] = np.array([len(ours & truth), len(ours), len(truth)], np.int64)
+    return counts
+
+
 def _by_type(sentences: Iterable[Sequence[str]]) -> dict[str, set[Span]]:
     """Where the entities of each type stand. An O between sentences ends every entity, as in seqeval."""
     found: dict[str, set[Span]] = {}
     for name, first, last in entities(list(chain.from_iterable([*tags, "O"] for tags in sentences))):
         found.setdefault(name, set()).add((first, last))
     return found
-
-
-def _sizes(sets: Iterable[set[Span]]) -> Ints:
-    return np.array([len(items) for items in sets], dtype=np.int64)
 
 
 def _token_accuracy(outputs: Outputs) -> float:

@@ -1,0 +1,165 @@
+"""Any split of one global batch into micro-batches and processes gives the gradient of the whole batch."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nlp_pipeline import TextClassification, TokenClassification
+from nlp_pipeline.modeling.loading import load_model
+from nlp_pipeline.stages.fitting import run_packed
+from nlp_pipeline.training.inputs import InputMaker
+from nlp_pipeline.training.step import Stepper
+
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+TOLERANCE = 1e-6
+WORDS = "where is my late card please unbelievable".split()
+TAGGED = [
+    {"tokens": [WORDS[(i + j) % 7] for j in range(1 + i % 6)], "tags": ["OOAB"[(i * j) % 4] for j in range(1 + i % 6)]}
+    for i in range(21)
+]
+LABELLED = [{"text": " ".join(WORDS[: 1 + i % 7]), "label": "aaab"[i % 4]} for i in range(21)]
+RECIPES = {  # most sub-words are no targets; rows beyond the maximum length lose some; classes weigh unequally
+    "tokens": (TokenClassification, TAGGED, {"scheme": "plain", "class_weights": "balanced"}),
+    "texts": (TextClassification, LABELLED, {"class_weights": {"a": 0.3, "b": 4.0}}),
+}
+
+
+def tokenized(tiny_bert, kind, folder):
+    cls, rows, options = RECIPES[kind]
+    recipe = cls(
+        model={"name": tiny_bert, "settings": STILL}, train=rows, options=options, precision="fp32", dir=str(folder),
+        max_length=12,
+    )  # fmt: skip
+    recipe.tokenize()
+    return recipe
+
+
+class OneOfSeveral:
+    """Stands for the accelerator of one process of several: no gradient is exchanged, the caller sums them."""
+
+    mixed_precision = "no"
+    scaler = None
+
+    def __init__(self, rank, processes):
+        self.process_index, self.num_processes, self.device = rank, processes, torch.device("cpu")
+
+    def backward(self, loss):
+        loss.backward()
+
+    def no_sync(self, model):
+        return contextlib.nullcontext()
+
+
+def gradients(recipe, model, rows, micro, processes, tokens=10**6):
+    """{name: float64 gradient}, the mean over processes, as DDP takes it."""
+    total = {}
+    for rank in range(processes):
+        model.zero_grad(set_to_none=True)
+        padded = recipe.padded_because is not None
+        maker = InputMaker(recipe, recipe.tables["train"], rank, processes, micro, tokens, padded)
+        accelerator = OneOfSeveral(rank, processes)
+        stepper = Stepper(recipe, model, None, accelerator, recipe.tables["train"], recipe.config.training)
+        stepper._gradient(maker((0, rows)))
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                total[name] = total.get(name, 0) + parameter.grad.double() / processes
+    return total
+
+
+def assert_same(found, wanted):
+    """Relative to the norm of each parameter's gradient; but of the keys' bias it is 0, all that is there is rounding."""
+    assert found.keys() == wanted.keys()
+    scale = max(float(gradient.norm()) for gradient in wanted.values())
+    for name, gradient in wanted.items():
+        error = float((found[name] - gradient).norm())
+        assert error <= TOLERANCE * max(float(gradient.norm()), 1e-3 * scale), (name, error, float(gradient.norm()))
+
+
+@pytest.fixture(scope="module", params=["tokens", "texts"])
+def prepared(request, tiny_bert, tmp_path_factory):
+    recipe = tokenized(tiny_bert, request.param, tmp_path_factory.mktemp("run"))
+    torch.manual_seed(0)
+    model = load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).train()
+    run_packed(recipe, model)
+    return recipe, model
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_any_split_gives_the_gradient_of_the_whole_batch(prepared, data):
+    recipe, model = prepared
+    rows = np.array(data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=12, unique=True), "rows"))
+    micro = data.draw(st.none() | st.integers(1, 12), "micro")
+    tokens = data.draw(st.integers(4, 200), "tokens")
+    processes = data.draw(st.integers(1, 5), "processes")  # more than rows: some process has none
+    assert_same(gradients(recipe, model, rows, micro, processes, tokens), gradients(recipe, model, rows, None, 1))
+
+
+def test_the_split_matters_to_a_mean_of_means(prepared):
+    """The rows above would show a loss that is averaged within each micro-batch."""
+    recipe, model = prepared
+    rows = np.arange(8)
+    parts = [gradients(recipe, model, part, None, 1) for part in np.array_split(rows, 3)]
+    naive = {name: sum(part[name] for part in parts) / 3 for name in parts[0]}
+    with pytest.raises(AssertionError):
+        assert_same(naive, gradients(recipe, model, rows, None, 1))
+
+
+@pytest.mark.multi_process
+@pytest.mark.parametrize("kind", ["tokens", "texts"])
+def test_two_processes_exchange_the_gradient_of_the_whole_batch(tiny_bert, tmp_path, kind):
+    here = Path(__file__)
+    config = here.parents[2] / "accelerate_configs" / "cpu_2_processes.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    answer = subprocess.run(
+        [*launch, str(here), tiny_bert, kind, str(tmp_path)], capture_output=True, text=True, timeout=280
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    recipe = tokenized(tiny_bert, kind, tmp_path / "one")
+    torch.manual_seed(0)
+    model = load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).train()
+    run_packed(recipe, model)
+    for number, rows in enumerate(BATCHES):
+        found = torch.load(tmp_path / f"{number}.pt")
+        assert_same(found, gradients(recipe, model, np.array(rows), None, 1))
+    assert json.loads((tmp_path / "processes.json").read_text()) == 2
+
+
+BATCHES = ([0, 5, 3, 8, 1, 20, 13], [4], [2, 9])
+"""Seven rows in micro-batches of two for two processes; a partial last batch with one row, which only one process has."""
+
+
+def exchange(tiny_bert: str, kind: str, folder: Path) -> None:
+    """What each of two processes runs: the real accelerator and DDP; the main one writes the gradients."""
+    recipe = tokenized(tiny_bert, kind, folder / "two")
+    accelerator = recipe.accelerator
+    torch.manual_seed(0)
+    bare = load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).train()
+    run_packed(recipe, bare)
+    model = accelerator.prepare(bare)
+    table = recipe.tables["train"]
+    stepper = Stepper(recipe, model, None, accelerator, table, recipe.config.training)
+    padded = recipe.padded_because is not None
+    maker = InputMaker(recipe, table, accelerator.process_index, accelerator.num_processes, 2, 10**6, padded)
+    for number, rows in enumerate(BATCHES):
+        model.zero_grad(set_to_none=True)
+        stepper._gradient(maker((0, np.array(rows))))
+        if accelerator.is_main_process:
+            found = {name: p.grad.double() for name, p in bare.named_parameters() if p.grad is not None}
+            torch.save(found, folder / f"{number}.pt")
+    if accelerator.is_main_process:
+        (folder / "processes.json").write_text(json.dumps(accelerator.num_processes))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    exchange(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
