@@ -105,6 +105,37 @@ def predict(
 
 
 @app.command()
+def audit(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file")],
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every row's id, instead of tables")] = False,
+    fix: Annotated[
+        Path | None, typer.Option("--fix", help="Write a cleaned copy of the rows and a list of the changes here")
+    ] = None,
+) -> None:
+    """Look through the rows for what is wrong or looks wrong. Exit code 2 if a run would stop on it."""
+    import json
+
+    from .audit.report import print_audit, summary
+    from .recipe import Recipe
+    from .stages.auditing import audit_alone, fix_rows
+
+    # The whole data set is cleaned, not the part of it that a quick try uses.
+    audited = Recipe.from_yaml(recipe, *(overrides or []), *(["data.max_train_rows=null"] if fix else []))
+    found = audit_alone(audited)
+    left = fix_rows(audited, found, fix) if fix else None
+    if as_json:
+        print(json.dumps(found.to_json() | ({"left": left.to_json()} if left else {}), ensure_ascii=False))
+    else:
+        print_audit(found)
+        if fix is not None and left is not None:
+            print(f"{fix / 'fixes.jsonl'} lists what was done. After it, {summary(left.findings)}")
+            print(f"Train on the cleaned rows: nlp-pipeline train {fix / 'recipe.yaml'}")
+    if (left or found).errors:
+        raise typer.Exit(2)
+
+
+@app.command()
 def init(
     data: Annotated[Path, typer.Argument(help="A CSV, TSV, JSON, JSON Lines or Parquet file")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The recipe file to write")] = None,

@@ -1,4 +1,4 @@
-"""The straight line of one run: load → tokenize → fit → evaluate → report."""
+"""The straight line of one run: load → audit → tokenize → fit → evaluate → report."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ from .task_contract import TaskContract
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from .audit.findings import Audit
     from .data.splits import Splits
     from .data.tokenization import Encoder, TokenTable
     from .training.checkpoint import TrainState
@@ -27,8 +28,8 @@ class Recipe(TaskContract):
     """A task, and a run of it.
 
     A task is a subclass that states what it needs and supplies the few small functions of TaskContract; the engine
-    calls them and is never subclassed. An instance is one run: `run()` does everything, or call `load`, `tokenize`,
-    `fit`, `evaluate` and `report` in this order.
+    calls them and is never subclassed. An instance is one run: `run()` does everything, or call `load`, `audit`,
+    `tokenize`, `fit`, `evaluate` and `report` in this order.
     """
 
     # Making one.
@@ -128,6 +129,7 @@ class Recipe(TaskContract):
         self._accelerator: Accelerator | None = None
         self._loaded: tuple[Any, Encoder] | None = None
         self.splits: Splits | None = None
+        self.audited: Audit | None = None
         self.tables: dict[str, TokenTable] = {}
         self.state: TrainState | None = None
         self.timing: dict[str, float] = {}
@@ -159,6 +161,8 @@ class Recipe(TaskContract):
             self.load()
             finished = read_finished(self)
             if finished is None:
+                if self.config.audit.enabled:
+                    self.audit()
                 self.tokenize()
                 self.fit()
                 self.evaluate(seconds_before=time.monotonic() - began)
@@ -191,6 +195,18 @@ class Recipe(TaskContract):
     def data_note(self) -> str:
         """What to add to the line that counts the rows."""
         return f", {len(self.labels)} labels" if self.labels is not None else ""
+
+    def audit(self) -> "Audit":
+        """Look through the rows for what is wrong or looks wrong, and show it; the run keeps it as `audit.json`.
+
+        Raises:
+            DataError: with every error that was found. Warnings don't stop.
+        """
+        from .stages.auditing import audit_before_training
+
+        self.splits or self.load()
+        self.audited = audit_before_training(self)
+        return self.audited
 
     def tokenize(self) -> "dict[str, TokenTable]":
         """Token ids of every split, from the cache where nothing they depend on has changed."""

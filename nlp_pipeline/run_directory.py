@@ -30,9 +30,9 @@ PACKAGES = (
 class RunDirectory:
     """One folder a run; the same command on the same folder goes on where it stopped.
 
-    Contents: `recipe.yaml` (resolved), `manifest.json`, `metrics.jsonl` (one line a logged step and a line an
-    evaluation), `results.json` (final; its presence means that the run is finished), `predictions/`, `checkpoints/`
-    and `model/`.
+    Contents: `recipe.yaml` (resolved), `manifest.json`, `audit.json`, `metrics.jsonl` (one line a logged step and a
+    line an evaluation), `results.json` (final; its presence means that the run is finished), `predictions/`,
+    `checkpoints/` and `model/`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -43,6 +43,7 @@ class RunDirectory:
         self.recipe = self.path / "recipe.yaml"
         self.metrics = self.path / "metrics.jsonl"
         self.manifest = self.path / "manifest.json"
+        self.audit = self.path / "audit.json"
         self.results = self.path / RESULTS
         self.lines_lost = 0
 

@@ -51,7 +51,9 @@ class TaskContract:
     padded_because: str | None = "no model was looked at yet"
     """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""
     encoder: "Encoder"
-    """The tokenizer at the run's maximum length; there from `tokenize` on."""
+    """The tokenizer at the run's maximum length; there from `audit` or `tokenize` on."""
+    base_labels: Labels | None = None
+    """The labels that the pretrained model carries."""
 
     @property
     def kind(self) -> Kind:

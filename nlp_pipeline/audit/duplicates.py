@@ -87,7 +87,7 @@ def check_exact(parts: Mapping[str, SplitRows], codes: Mapping[str, Codes]) -> l
         later = np.flatnonzero(first != np.arange(len(first)))
         if len(later):
             ids, partners = rows.rows(later), rows.rows(first[later])
-            fix = "--fix drops them" if split == "train" else "they count more than once in every score"
+            fix = "--fix drops them" if split == "train" else "such a row counts more than once in every score"
             message = f"the same row stands again in {row_list(ids, partners)}; {fix}"
             findings.append(Finding("exact_duplicates", "warning", split, message, ids, partners))
         findings += _contradictions(rows, codes[split])

@@ -93,7 +93,8 @@ def _rare(train: SplitRows, column: Column, items: Mapping[str, Items], carved: 
         if split in items:
             total.update(items[split].counts())
     needed = max(FEWEST, 1 + len(carved))
-    few = sorted(name for name, count in total.items() if 0 < count < needed)
+    other = respelt(items)  # a slip of the pen is told as such
+    few = sorted(name for name, count in total.items() if 0 < count < needed and name not in other)
     if not few:
         return []
     ids = train.rows(items["train"].rows_with(few))
@@ -116,8 +117,8 @@ def _uneven(train: SplitRows, column: Column, items: Items) -> list[Finding]:
     ids = train.rows(items.rows_with(rare))
     names = shown([f"{quoted(name)} {counts[name]:,}" for name in rare])
     message = (
-        f"{quoted(most)} has {counts[most]:,} rows, {names}: read f1_macro beside the accuracy, add rows of the rare "
-        "ones, or set options.class_weights=balanced"
+        f"{quoted(most)} has {counts[most]:,} rows, {names} ({row_list(ids)}): read f1_macro beside the accuracy, add "
+        "rows of the rare ones, or set options.class_weights=balanced"
     )
     return [Finding("imbalance", "warning", "train", message, ids)]
 

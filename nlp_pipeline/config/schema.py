@@ -70,6 +70,38 @@ class DataConfig(Section):
     """What to do with rows that lack a label or a text."""
 
 
+Check = Literal[
+    "empty_text",
+    "placeholder",
+    "damaged_characters",
+    "blank_tokens",
+    "over_long",
+    "unknown_characters",
+    "script",
+    "label_spelling",
+    "rare_label",
+    "imbalance",
+    "unseen_label",
+    "exact_duplicates",
+    "near_duplicates",
+    "conflicting_labels",
+    "shared_rows",
+    "near_shared_rows",
+    "answer_span",
+]
+
+
+class AuditConfig(Section):
+    """What is looked for in the rows before the model loads. Errors stop a run, warnings are shown."""
+
+    enabled: bool = True
+    """Look at the rows before training."""
+    near_duplicate_threshold: float = Field(0.8, ge=0.3, le=1)
+    """Texts count as nearly the same from this Jaccard index of their character 4-grams on."""
+    ignore: list[Check] = Field(default_factory=list)
+    """Checks to leave out."""
+
+
 class TokenizationConfig(Section):
     """How text becomes token ids, and where the result is kept."""
 
@@ -225,6 +257,7 @@ class Config(Section):
     data: DataConfig
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the task itself; see the task's own list."""
+    audit: AuditConfig = AuditConfig()
     tokenization: TokenizationConfig = TokenizationConfig()
     batch: BatchConfig = BatchConfig()
     training: TrainingConfig = TrainingConfig()

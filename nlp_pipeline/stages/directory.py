@@ -24,6 +24,7 @@ FREE = {
     "checkpoint": True,
     "model": {"sha256"},
     "data": True,  # its content is compared by fingerprint
+    "audit": True,
     "tokenization": {"cache", "cache_dir"},
     "batch": {"micro", "evaluation", "window"},
     "training": {
@@ -131,6 +132,8 @@ def write_start(recipe: "Recipe") -> None:
     run = recipe.run_directory
     run.results.unlink(missing_ok=True)
     write_text(run.recipe, resolved(recipe))
+    if recipe.audited is not None:
+        run.write_json(run.audit, recipe.audited.to_json())
     run.write_json(run.manifest, _manifest(recipe))
 
 

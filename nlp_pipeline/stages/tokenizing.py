@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def make_encoder(recipe: "Recipe") -> None:
-    """Load the tokenizer and settle the maximum length and the order of the labels."""
+    """Load the tokenizer, once, and settle the maximum length and the order of the labels."""
+    if not hasattr(recipe, "encoder"):
+        _load_encoder(recipe)
+    _order_labels(recipe)
+
+
+def _load_encoder(recipe: "Recipe") -> None:
     from ..data.tokenization import Encoder
     from ..modeling.loading import load_model_config, load_tokenizer, longest_sequence, position_limit
 
@@ -27,9 +33,14 @@ def make_encoder(recipe: "Recipe") -> None:
     recipe.encoder = Encoder(tokenizer, wanted or longest_sequence(tokenizer, model_config))
     recipe.pad_token_id = tokenizer.pad_token_id or 0
     recipe.padded_because = _why_padded(recipe, model_config)
+    recipe.base_labels = Labels.from_model_config(model_config)
+
+
+def _order_labels(recipe: "Recipe") -> None:
+    """The pretrained model's order, where its labels are these, in all that goes by it."""
     if recipe.labels is not None:
         before = recipe.labels
-        recipe.labels = before.reordered_like(Labels.from_model_config(model_config))
+        recipe.labels = before.reordered_like(recipe.base_labels)
         if recipe.weights is not None and recipe.labels is not before:
             recipe.weights = recipe.weights[[before.ids[name] for name in recipe.labels.names]]
         if recipe.head_bias is not None and recipe.labels is not before:
