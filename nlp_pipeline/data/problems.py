@@ -27,6 +27,9 @@ class RowProblem(str):
         self.rows = {split: list(ids) for split, ids in rows.items()}
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.check, self.rows)
+
 
 class Problems:
     """Findings gathered over all splits and files; the same finding in several files becomes one line."""

@@ -1,6 +1,7 @@
 """The audit inside a run and as a command."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from audit_data_sets import clean
 from nlp_pipeline import DataError, Recipe, TextClassification
 from nlp_pipeline.audit.findings import Audit
 from nlp_pipeline.cli import main
+from nlp_pipeline.data.problems import RowProblem
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"max_steps": 1, "precision": "fp32"}
@@ -164,6 +166,12 @@ def test_public_data_sets_have_no_errors_and_few_warnings(name, shared_data, min
     if name == "banking77":
         shared = next(finding for finding in audit.findings if finding.check == "shared_rows")
         assert (shared.rows[0], shared.partners[0], shared.count) == ("555", "1723", 7)
+
+
+def test_a_problem_with_rows_survives_the_way_to_another_process():
+    problem = RowProblem("train: 2 rows", "missing", {"train": ["1", "7"]})
+    again = pickle.loads(pickle.dumps(problem))
+    assert (again, again.check, again.rows) == (problem, "missing", {"train": ["1", "7"]})
 
 
 def test_importing_the_audit_loads_no_torch():
