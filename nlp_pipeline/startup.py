@@ -24,3 +24,12 @@ def release_collector() -> None:
         _held = False
         gc.freeze()
         gc.enable()
+
+
+def collect_all() -> None:
+    """A full collection, of what was made during the start too: models hold on to themselves through their hooks."""
+    frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    gc.collect()
+    if frozen:
+        gc.freeze()

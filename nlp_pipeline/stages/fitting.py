@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..startup import collect_all
 from .directory import check_directory, identity, write_start
 
 if TYPE_CHECKING:
@@ -47,12 +48,17 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     recipe.timing["fit"] = time.monotonic() - began
     if accelerator.is_main_process:
         bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        load_weights(run.checkpoints / name_of(state.best_step or state.step), bare)
+        if state.best_step not in (None, state.step):  # else they are the weights in hand
+            load_weights(run.checkpoints / name_of(state.best_step), bare)
         if config.training.lora:
             bare.save_pretrained(run.path / "adapter")
         from ..saved_model import save_model
 
         save_model(recipe, merge_lora(bare), recipe.encoder.tokenizer, recipe.encoder.max_length, run.model)
+        del bare
+    accelerator.free_memory()  # it holds on to the model and the optimizer
+    del model
+    collect_all()  # before the saved model is loaded
     accelerator.wait_for_everyone()
     recipe.state = state
     return state
