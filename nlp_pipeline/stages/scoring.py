@@ -1,14 +1,14 @@
 """The saved model at work: the scores of a run, predictions, scores on other rows."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, DataError
-from ..run_directory import folder_hash, utc_now, write_lines
+from ..errors import ConfigError, DataError, ModelError
+from ..run_directory import folder_hash, read_json, utc_now, write_lines
+from ..secrets import literal
 from .fitting import run_packed
 from .tokenizing import make_encoder, tokenize_rows
 
@@ -51,8 +51,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
     if recipe.accelerator.is_main_process:
         write_lines(run.predictions / f"{split}.jsonl", recipe.postprocess(found.values, rows))
         write_card(recipe, results)
-        if run.manifest.exists():
-            manifest = json.loads(run.manifest.read_text())
+        if manifest := read_json(run.manifest):
             manifest |= {
                 "ended": utc_now(),
                 "model_files": folder_hash(run.model),
@@ -61,7 +60,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
             run.write_json(run.manifest, manifest)
         run.write_json(run.results, results)
     recipe.accelerator.wait_for_everyone()
-    return json.loads(run.results.read_text()) if run.results.exists() else results
+    return read_json(run.results) or results
 
 
 def peak_memory_mib() -> float:
@@ -86,7 +85,7 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
     if recipe._loaded is None:
         saved = recipe.config.model.model_copy(
             update={
-                "name": str(recipe._model_folder.resolve()),
+                "name": literal(recipe._model_folder.resolve()),
                 "sha256": None,
                 "revision": None,
                 "tokenizer": None,
@@ -151,8 +150,14 @@ def score_rows(
 def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[str, Any]:
     """Scores of a saved model on labelled rows from a file or an object."""
     from ..data.splits import load_rows
-    from ..evaluation.metrics import compute_metrics
+    from ..evaluation.metrics import METRICS, compute_metrics
 
+    foreign = [name for name in recipe.metrics if name not in METRICS]
+    if foreign and not recipe._code_is_named:
+        raise ModelError(
+            f"the saved model names metrics that are code of their own: {', '.join(foreign)}. Nothing of it was run; "
+            "if you trust it: --trust-remote-code (in Python: Recipe.from_pretrained(path, trust_remote_code=True))"
+        )
     loaded_model(recipe)
     data = load_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), require_labels=True)
     if problems := recipe.check_labels(data, "rows"):
