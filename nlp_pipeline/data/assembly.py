@@ -67,6 +67,11 @@ class Assembler:
         names = rows.table.column_names
         resolved = resolve_columns(self.columns, names, self.data.columns, self.require_labels)
         self.problems.add(source.shown, *resolved.problems)
+        used = {name for given in resolved.found.values() for name in given}
+        ids = {find_column(name, names) for name in (self.data.id_column, "id") if name}
+        if damaged := _damaged(rows.table, sorted(used | {name for name in ids if name})):
+            self.problems.add(source.shown, *damaged)
+            return None
         return _Piece(source.shown, rows, resolved, np.ones(rows.table.num_rows, bool))
 
     def _agree(self, pieces: "list[_Piece]") -> bool:
@@ -171,6 +176,17 @@ class _Piece:
         used = {name for given in self.resolved.found.values() for name in given}
         column = find_column("id", self.rows.table.column_names)
         return column is not None and column not in used
+
+
+def _damaged(table: pa.Table, names: Sequence[str]) -> list[str]:
+    """Columns whose buffers contradict one another, as in a damaged file: Arrow itself would crash on them."""
+    problems = []
+    for name in names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowException as error:
+            problems.append(f"{quoted(name)} is damaged: {' '.join(str(error).split())[:200]}")
+    return problems
 
 
 def _describe(resolved: Resolved) -> str:

@@ -2,7 +2,9 @@
 
 import codecs
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +20,19 @@ BOMS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+BLOCK = 2**20
+SMALL = 2**28
+"""Bytes that a compressed file may always grow to."""
+LARGEST_RATIO = 200
+"""Beyond that, times its own size; plain text packs to a tenth, logs and tables of zeros to a hundredth."""
 OTHER_ENCODINGS = ("cp1252", "cp1251", "shift_jis", "gb18030", "latin-1")
 
 
 def read_bytes(source: Source) -> pa.Buffer:
-    """The file's content; a plain file is mapped into memory, not copied.
+    """The file's content; a plain file is mapped into memory, not copied, a compressed one grows in memory only.
 
     Raises:
-        DataError: the file can't be read, or its compressed data is damaged.
+        DataError: the file can't be read, its compressed data is damaged, or it grows beyond all measure.
     """
     import bz2
     import gzip
@@ -37,20 +44,20 @@ def read_bytes(source: Source) -> pa.Buffer:
         match source.compression:
             case ".gz":
                 with gzip.open(source.value) as stream:
-                    return pa.py_buffer(stream.read())
+                    return _bounded(stream, source)
             case ".bz2":
                 with bz2.open(source.value) as stream:
-                    return pa.py_buffer(stream.read())
+                    return _bounded(stream, source)
             case ".xz":
                 with lzma.open(source.value) as stream:
-                    return pa.py_buffer(stream.read())
+                    return _bounded(stream, source)
             case ".zst":
                 with pa.input_stream(source.value, compression="zstd") as stream:
-                    return stream.read_buffer()
+                    return _bounded(stream, source)
             case ".zip":
                 (member,) = zip_members(Path(source.value))
-                with zipfile.ZipFile(source.value) as archive:
-                    return pa.py_buffer(archive.read(member))
+                with zipfile.ZipFile(source.value) as archive, archive.open(member) as stream:
+                    return _bounded(stream, source)
         return pa.memory_map(source.value).read_buffer()
     except (
         OSError,
@@ -58,13 +65,41 @@ def read_bytes(source: Source) -> pa.Buffer:
         lzma.LZMAError,
         zlib.error,
         zipfile.BadZipFile,
-        RuntimeError,
+        RuntimeError,  # a password, or a method that zipfile doesn't know
         ValueError,
     ) as error:
         if not source.compression:
             raise DataError(f"cannot be read: {error}") from error
         name = source.compression.removeprefix(".")
         raise DataError(f"cannot be decompressed as {name} ({error}); was it cut short, or misnamed?") from error
+
+
+def _bounded(stream: Any, source: Source) -> pa.Buffer:
+    """All of a decompressing stream, unless it grows to what only a decompression bomb does.
+
+    Raises:
+        DataError: it does.
+    """
+    packed = os.path.getsize(source.value)
+    limit = max(SMALL, min(packed * LARGEST_RATIO, _memory()))
+    blocks, size = [], 0
+    while block := stream.read(BLOCK):
+        size += len(block)
+        if size > limit:
+            raise DataError(
+                f"grows from {packed:,} to more than {limit:,} bytes when it is decompressed; as no text or table does "
+                "so, it was not read further. Decompress it yourself if it is what you want"
+            )
+        blocks.append(block)
+    return pa.py_buffer(b"".join(blocks))
+
+
+def _memory() -> int:
+    """Bytes of memory in this machine; where it doesn't say, no bound."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 2**63
 
 
 def read_text(source: Source, encoding: str) -> pa.Buffer:

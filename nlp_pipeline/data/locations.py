@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ..config.schema import DataConfig
 from ..secrets import HIDDEN, MissingVariableError, expand, hide_password, redact
-from .problems import did_you_mean, listed, nearest
+from .problems import did_you_mean, listed, nearest, quoted
 
 SAMPLES = ("messages",)
 FORMATS = {
@@ -155,6 +155,8 @@ def _parse_existing(text: str, path: Path, data: DataConfig) -> Source | str:
             if len(members) != 1:
                 return f'"{text}" is {_describe_zip(members)}; expected a ZIP archive of exactly one file'
             inner = members[0]
+            if problem := _unsafe_member(path, inner):
+                return f'"{text}" holds {quoted(inner)}, {problem}; expected a plain file in it'
     format = FORMATS.get(Path(inner).suffix.lower()) if data.format == "auto" else data.format
     if format == "disk":
         return f'"{text}" is a file, but data.format is disk; expected a folder that save_to_disk wrote'
@@ -176,6 +178,21 @@ def zip_members(path: Path) -> list[str]:
     except (zipfile.BadZipFile, OSError):
         return []
     return [name for name in names if not name.endswith("/") and not name.startswith("__MACOSX/")]
+
+
+def _unsafe_member(path: Path, name: str) -> str | None:
+    """What is wrong with an archive's file, if it is none that a program would pack. Nothing is ever unpacked."""
+    import stat
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        mode = archive.getinfo(name).external_attr >> 16
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or name.startswith(("/", "\\")) or ":" in parts[0]:
+        return "a name that leads out of the archive"
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        return "which is a link or a device"
+    return None
 
 
 def _describe_zip(members: list[str]) -> str:
