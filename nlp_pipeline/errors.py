@@ -6,18 +6,20 @@ The command line prints them without a traceback and exits with `exit_code`.
 
 from collections.abc import Iterable
 
+from .secrets import redact
+
 
 class NlpPipelineError(Exception):
     """Base of every error this package raises on purpose.
 
-    `problems` is the list of separate findings; `str(error)` shows them as one message.
+    `problems` is the list of separate findings; `str(error)` shows them as one message. Neither holds a password.
     """
 
     exit_code = 1
     heading = "Something went wrong"
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [redact(text) for text in ([problems] if isinstance(problems, str) else problems)]
         super().__init__(self._message())
 
     def _message(self) -> str:

@@ -92,6 +92,9 @@ class Assembler:
 
     def table(self, split: str, piece: "Piece") -> pa.Table | None:
         """The task's columns in its types; rows to leave out are marked in `piece.keep`."""
+        if damaged := _damaged(piece.rows.table, self._names_in(piece)):
+            self.problems.add(piece.origin, *damaged)
+            return None
         kinds = {column.name: column for column in self.columns}
         cells = {name: self._cells(piece, kinds[name], given) for name, given in piece.resolved.found.items()}
         problems = [problem for cell in cells.values() for problem in cell.problems]
@@ -102,6 +105,13 @@ class Assembler:
                 problems += self._note_missing(split, piece, kinds[name], cell)
         self.problems.add(piece.origin, *problems)
         return None if problems else pa.table({name: cell.values for name, cell in cells.items()})
+
+    def _names_in(self, piece: "Piece") -> list[str]:
+        """The columns that will be looked at: the task's, and those that may name rows."""
+        names = piece.rows.table.column_names
+        used = {name for given in piece.resolved.found.values() for name in given}
+        ids = {find_column(name, names) for name in (self.data.id_column, "id") if name}
+        return sorted(used | {name for name in ids if name})
 
     def _cells(self, piece: "Piece", column: Column, given: tuple[str, ...]) -> Cells:
         raw = [RawColumn(piece.rows, name) for name in given]
@@ -181,6 +191,17 @@ class Piece:
         used = {name for given in self.resolved.found.values() for name in given}
         column = find_column("id", self.rows.table.column_names)
         return column is not None and column not in used
+
+
+def _damaged(table: pa.Table, names: Sequence[str]) -> list[str]:
+    """Columns whose buffers contradict one another, as in a damaged file: Arrow itself would crash on them."""
+    problems = []
+    for name in names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowException as error:
+            problems.append(f"{quoted(name)} is damaged: {' '.join(str(error).split())[:200]}")
+    return problems
 
 
 def _describe(resolved: Resolved) -> str:
