@@ -36,7 +36,7 @@ FREE = {
         "compile",
         "on_non_finite",
     },
-    "evaluation": {"metrics", "every"},
+    "evaluation": {"metrics", "every", "intervals"},
 }
 
 

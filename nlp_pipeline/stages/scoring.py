@@ -15,6 +15,7 @@ from .tokenizing import make_encoder, tokenize_rows
 if TYPE_CHECKING:
     import datasets
 
+    from ..evaluation.metrics import Outputs
     from ..recipe import Recipe
 
 
@@ -34,7 +35,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
         found = predict_table(recipe, model, table, recipe.accelerator, recipe.config.batch.evaluation, bar)
     recipe.timing["evaluate"] = time.monotonic() - began
     run = recipe.run_directory
-    scores = compute_metrics(recipe.metrics, recipe.outputs(found.values, rows))
+    scores = scores_with_intervals(recipe, recipe.outputs(found.values, rows), found.loss)
     name, baseline = recipe.baseline(recipe.splits.train, rows)
     state = asdict(recipe.state) if recipe.state else {}
     results = {
@@ -42,7 +43,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
         "split": split,
         "rows": len(rows),
         "best_metric": recipe.best_metric,
-        "scores": scores | {"loss": found.loss},
+        **scores,
         "baseline": {"name": name, "scores": compute_metrics(recipe.metrics, baseline)},
         "training": {k: state[k] for k in ("step", "examples", "seconds", "best_step", "best_score") if k in state},
         "seconds": {**recipe.timing, "total": seconds_before + recipe.timing["evaluate"]},
@@ -151,15 +152,26 @@ def score_rows(
 def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[str, Any]:
     """Scores of a saved model on labelled rows from a file or an object."""
     from ..data.splits import load_rows
-    from ..evaluation.metrics import compute_metrics
 
     loaded_model(recipe)
     data = load_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), require_labels=True)
     if problems := recipe.check_labels(data, "rows"):
         raise DataError(problems)
     loss, values = score_rows(recipe, data, progress)
-    scores = compute_metrics(recipe.metrics, recipe.outputs(values, data))
-    return {"task": recipe.task, "rows": len(data), "scores": scores | {"loss": loss}}
+    scores = scores_with_intervals(recipe, recipe.outputs(values, data), loss)
+    return {"task": recipe.task, "rows": len(data), **scores}
+
+
+def scores_with_intervals(recipe: "Recipe", outputs: "Outputs", loss: float) -> dict[str, Any]:
+    """`scores` by metric, and where the recipe wants them `intervals` ([low, high] by metric) of this `confidence`."""
+    from ..evaluation.intervals import bootstrap_intervals
+    from ..evaluation.metrics import compute_metrics
+
+    scores = {"scores": compute_metrics(recipe.metrics, outputs) | {"loss": loss}}
+    if (settings := recipe.config.evaluation.intervals) is None:
+        return scores
+    intervals = bootstrap_intervals(recipe.metrics, outputs, settings)
+    return {**scores, "intervals": intervals, "confidence": settings.confidence}
 
 
 def as_source(recipe: "Recipe", rows: Any, ids: Sequence[Any] | None = None) -> Any:

@@ -1,11 +1,17 @@
-"""Precision, recall and F1 from counts: the arithmetic that classification and tagging share."""
+"""Precision, recall and F1 from counts: the arithmetic that classification and tagging share.
+
+What is a function of counts alone can be computed anew for other multiplicities of the same rows without looking at
+the rows again; `Tally` keeps the counts row by row for that.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -54,3 +60,24 @@ class Counts:
             return float(values.mean())
         weights = self.expected[self.occurs]
         return float(values @ weights / max(int(weights.sum()), 1))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of single rows, or of groups of rows that count alike.
+
+    Attributes:
+        table: sparse float64[groups, columns], what one row of each group adds.
+        times: int64[groups], the rows in each group.
+        read: the sum of some rows, float64[columns], as what the metric's function takes as `counted`.
+    """
+
+    table: sparse.csr_array
+    times: Ints
+    read: Callable[[Floats], Any]
+
+
+def make_table(groups: int, columns: int, rows: Sequence[Ints], where: Sequence[Ints]) -> sparse.csr_array:
+    """A sparse float64[groups, columns] that counts the pairs (row, column), given as parts of one length each."""
+    places = np.concatenate(rows), np.concatenate(where)
+    return sparse.csr_array((np.ones(len(places[0])), places), shape=(groups, columns))

@@ -24,7 +24,8 @@ class Outputs:
     | tags         | n lists of tag strings, equal long | None                                |
 
     `scores` are probabilities, or None where no metric asked for them. `label_names` has one name a label,
-    in index order; it may be empty, and labels then go by their index.
+    in index order; it may be empty, and labels then go by their index. `row_of` int[n] is the row that each
+    prediction belongs to, where a row has several (words of a sentence); intervals draw whole rows.
     """
 
     kind: Kind
@@ -32,6 +33,7 @@ class Outputs:
     references: np.ndarray[Any, Any] | list[list[str]]
     scores: np.ndarray[Any, Any] | None = None
     label_names: tuple[str, ...] = ()
+    row_of: np.ndarray[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
