@@ -23,6 +23,8 @@ OTHERS_WAIT_SECONDS = 5.0
 """How long the other processes leave it to the main one to report an error and end the run."""
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What a disk says when it can take no more."""
+DIFFERENT = 5
+"""Exit code of a reproduction that isn't bit-equal to its run."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
 
 
@@ -92,6 +94,29 @@ def predict(
     else:
         for record in records:
             print(json.dumps(finite(record), ensure_ascii=False))
+
+
+@app.command()
+def reproduce(
+    run: Annotated[Path, typer.Argument(help="A finished run directory")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new run")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse other versions and devices too")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew beside an earlier reproduction")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only")] = False,
+) -> None:
+    """Make a finished run again from its manifest; say whether it is bit-equal. Exit code 5 where it isn't."""
+    import json
+
+    from .run_directory import finite
+    from .stages.reproducing import describe
+    from .stages.reproducing import reproduce as again
+
+    with resume_hint():
+        outcome = again(run, output, strict, fresh, progress=not as_json)
+    if outcome:
+        print(json.dumps(finite(outcome)) if as_json else "\n".join(describe(outcome)))
+        if not outcome["equal"]:
+            raise typer.Exit(DIFFERENT)
 
 
 @app.command()

@@ -84,6 +84,16 @@ class Recipe(TaskContract):
         recipe._model_folder, recipe.weights = model_folder, weights
         return recipe
 
+    @staticmethod
+    def reproduce(run: str | Path, output: str | Path | None = None, strict: bool = False) -> dict[str, Any]:
+        """Check what a finished run was made from, train it again beside it, compare every bit and score.
+
+        See `stages.reproducing.reproduce`, also for what it raises.
+        """
+        from .stages.reproducing import reproduce
+
+        return reproduce(Path(run), None if output is None else Path(output), strict)
+
     @classmethod
     def _matching(cls, found: "type[Recipe]") -> "type[Recipe]":
         if not issubclass(found, cls):
