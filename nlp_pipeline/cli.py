@@ -96,6 +96,36 @@ def predict(
             print(json.dumps(finite(record), ensure_ascii=False))
 
 
+@app.command(name="label-errors")
+def label_errors(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML)")],
+    overrides: Overrides = None,
+    folds: Annotated[int, typer.Option(help="Models to train, each without its share of the rows")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the list here as JSON Lines")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train the folds anew beside earlier ones")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only")] = False,
+) -> None:
+    """List training rows whose label is likely wrong, worst first. The same command resumes."""
+    import json
+
+    from .recipe import Recipe
+    from .run_directory import finite
+    from .stages.label_errors import error_table, find_label_errors
+
+    with resume_hint():
+        made = Recipe.from_yaml(recipe, *(overrides or []))
+        found = find_label_errors(made, folds, progress=not as_json, output=output, fresh=fresh)
+    if not made.is_main_process:
+        return
+    if as_json:
+        print(json.dumps(finite(found), ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        Console().print(error_table(found))
+        print(f"{len(found['label_errors']):,} of {found['rows']:,} rows in {found['file']}")
+
+
 @app.command()
 def reproduce(
     run: Annotated[Path, typer.Argument(help="A finished run directory")],

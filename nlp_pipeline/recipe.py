@@ -249,6 +249,15 @@ class Recipe(TaskContract):
 
         return predict_rows(self, rows, progress, ids, exact)
 
+    def label_errors(self, folds: int = 5, progress: bool = True) -> dict[str, Any]:
+        """Training rows whose label is likely wrong, by models that were trained without them, worst first.
+
+        See `stages.label_errors.find_label_errors`, also for what it gives and raises.
+        """
+        from .stages.label_errors import find_label_errors
+
+        return find_label_errors(self, folds, progress)
+
     # ----------------------------------------------------------------------------------------------------------
 
     @property
