@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -102,6 +102,7 @@ def label_errors(
     overrides: Overrides = None,
     folds: Annotated[int, typer.Option(help="Models to train, each without its share of the rows")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the list here as JSON Lines")] = None,
+    prune: Annotated[Literal["class", "noise_rate", "both"], typer.Option(help="How many to list")] = "class",
     fresh: Annotated[bool, typer.Option("--fresh", help="Train the folds anew beside earlier ones")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only")] = False,
 ) -> None:
@@ -114,7 +115,7 @@ def label_errors(
 
     with resume_hint():
         made = Recipe.from_yaml(recipe, *(overrides or []))
-        found = find_label_errors(made, folds, progress=not as_json, output=output, fresh=fresh)
+        found = find_label_errors(made, folds, progress=not as_json, output=output, fresh=fresh, prune=prune)
     if not made.is_main_process:
         return
     if as_json:

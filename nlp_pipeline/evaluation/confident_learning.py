@@ -28,7 +28,7 @@ def class_thresholds(probabilities: Floats, given: Ints) -> Floats:
     """
     classes = probabilities.shape[1]
     counts = np.bincount(given, minlength=classes)
-    sums = np.bincount(given, weights=probabilities[np.arange(len(given)), given], minlength=classes)
+    sums = np.bincount(given, weights=self_confidence(probabilities, given), minlength=classes)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
 
 
@@ -58,29 +58,29 @@ def calibrated_joint(joint: Ints, counts: Ints) -> Floats:
     return known * (counts / np.maximum(known.sum(axis=1), 1))[:, None]
 
 
-def likely_errors(probabilities: Floats, given: Ints, prune: Prune = "noise_rate") -> Bools:
+def likely_errors(probabilities: Floats, given: Ints, prune: Prune = "class") -> Bools:
     """bool[n], rows whose label is likely wrong.
 
     Args:
         probabilities: float[n, classes], out of fold.
         given: int[n].
-        prune: `noise_rate` flags, for every pair of classes, as many rows as the joint estimates there, those with
-            the largest margin of the other class over the given one; `class` flags, for every class, as many rows as
-            the joint estimates to be wrong, those with the smallest probability of the given class (the paper's PBNR
-            and PBC); `both` what both flag. A row whose given class is the most probable one is never flagged.
+        prune: `class` flags, for every class, as many rows as the joint estimates to be wrong, those with the
+            smallest probability of the given class; `noise_rate`, for every pair of classes, as many as the joint
+            estimates there, those with the largest margin of the other class over the given one; `both` what both
+            flag (the paper's PBC, PBNR and C+NR). With many classes a pair's estimate often rounds to nothing. A row
+            whose given class is the most probable one is never flagged, a rule beside the paper's.
     """
     counts = np.bincount(given, minlength=probabilities.shape[1])
     joint = calibrated_joint(confident_joint(probabilities, given), counts)
     ways = {"noise_rate": [_by_noise_rate], "class": [_by_class], "both": [_by_noise_rate, _by_class]}[prune]
     flagged = np.logical_and.reduce([way(probabilities, given, joint) for way in ways])
-    result: Bools = flagged & (label_margins(probabilities, given) > 0)
+    result: Bools = flagged & (probabilities.max(axis=1) > self_confidence(probabilities, given))
     return result
 
 
-def label_margins(probabilities: Floats, given: Ints) -> Floats:
-    """float[n], the probability of the most probable other class less that of the given one: worst labels highest."""
-    every = np.arange(len(given))
-    return probabilities[every, suggested_classes(probabilities, given)] - probabilities[every, given]
+def self_confidence(probabilities: Floats, given: Ints) -> Floats:
+    """float[n], the probability of the label as it is: worst labels lowest."""
+    return probabilities[np.arange(len(given)), given]
 
 
 def suggested_classes(probabilities: Floats, given: Ints) -> Ints:

@@ -11,8 +11,9 @@ from ..errors import ConfigError
 from ..evaluation.confident_learning import (
     calibrated_joint,
     confident_joint,
-    label_margins,
+    Prune,
     likely_errors,
+    self_confidence,
     suggested_classes,
 )
 from ..progress import Reporter
@@ -30,7 +31,12 @@ SHOWN = 20
 
 
 def find_label_errors(
-    recipe: "Recipe", folds: int = 5, progress: bool = True, output: Path | None = None, fresh: bool = False
+    recipe: "Recipe",
+    folds: int = 5,
+    progress: bool = True,
+    output: Path | None = None,
+    fresh: bool = False,
+    prune: Prune = "class",
 ) -> dict[str, Any]:
     """Train one model a fold, predict each row by the model that never saw it, and judge the labels.
 
@@ -40,12 +46,12 @@ def find_label_errors(
         folds: more of them make better models and take longer.
         output: where the list goes; by default `label-errors.jsonl` in the folds' folder.
         fresh: train the folds anew beside earlier ones.
+        prune: see `evaluation.confident_learning.likely_errors`.
 
     Returns:
-        `label_errors`: `row_id`, `text` (and `text_pair`), `given`, `suggested` and `score`, the margin of the
-        suggested label's probability over the given one's, worst first; `rows` judged; `not_judged`, ids of rows
-        whose label no other row has; `estimated_errors`, how many wrong labels the joint of given and true labels
-        estimates; `file`.
+        `label_errors`: `row_id`, `text` (and `text_pair`), `given`, `suggested` and `score`, the probability of the
+        given label, lowest first; `rows` judged; `not_judged`, ids of rows whose label no other row has;
+        `estimated_errors`, how many wrong labels the joint of given and true labels estimates; `file`.
 
     Raises:
         ConfigError: the task is not the classification of texts, or the number of folds is impossible.
@@ -62,7 +68,7 @@ def find_label_errors(
     probabilities = _out_of_fold(recipe, fold, folder, progress, fresh)
     rows, judged = training_rows(recipe), np.flatnonzero(fold >= 0)
     find = _single_label if recipe.kind == "single_label" else _multi_label
-    estimated, records = find(recipe, rows.select(judged), probabilities[judged])
+    estimated, records = find(recipe, rows.select(judged), probabilities[judged], prune)
     file = output or folder / "label-errors.jsonl"
     if recipe.is_main_process:
         write_lines(file, records)
@@ -117,42 +123,42 @@ def _out_of_fold(recipe: "Recipe", fold: np.ndarray, folder: Path, progress: boo
 
 
 def _single_label(
-    recipe: "Recipe", rows: "datasets.Dataset", probabilities: np.ndarray
+    recipe: "Recipe", rows: "datasets.Dataset", probabilities: np.ndarray, prune: Prune
 ) -> tuple[int, list[dict[str, Any]]]:
     """Estimated number of wrong labels, and the records of the flagged rows, worst first."""
     assert recipe.labels is not None
     names = recipe.labels.names
     given = recipe.labels.encode(column(rows, _target(recipe)))
     joint = calibrated_joint(confident_joint(probabilities, given), np.bincount(given, minlength=len(names)))
-    margins, other = label_margins(probabilities, given), suggested_classes(probabilities, given)
-    found = np.flatnonzero(likely_errors(probabilities, given))
-    worst = found[np.argsort(-margins[found], kind="stable")]
+    sure, other = self_confidence(probabilities, given), suggested_classes(probabilities, given)
+    found = np.flatnonzero(likely_errors(probabilities, given, prune))
+    worst = found[np.argsort(sure[found], kind="stable")]
     texts = _texts(rows.select(worst))
     records = [
-        {**text, "given": names[given[i]], "suggested": names[other[i]], "score": float(margins[i])}
+        {**text, "given": names[given[i]], "suggested": names[other[i]], "score": float(sure[i])}
         for text, i in zip(texts, worst, strict=True)
     ]
     return round(float(joint.sum() - np.trace(joint))), records
 
 
 def _multi_label(
-    recipe: "Recipe", rows: "datasets.Dataset", probabilities: np.ndarray
+    recipe: "Recipe", rows: "datasets.Dataset", probabilities: np.ndarray, prune: Prune
 ) -> tuple[int, list[dict[str, Any]]]:
     """The same with every label judged by itself, present or absent: a row is as bad as its worst label."""
     assert recipe.labels is not None
     given = np.zeros(probabilities.shape, np.int64)
     for i, names in enumerate(column(rows, _target(recipe))):
         given[i, recipe.labels.encode(names)] = 1
-    flagged, margins, estimated = np.zeros(given.shape, bool), np.zeros(given.shape), 0.0
+    flagged, sure, estimated = np.zeros(given.shape, bool), np.zeros(given.shape), 0.0
     for label in range(len(recipe.labels)):
         pair = np.stack([1 - probabilities[:, label], probabilities[:, label]], axis=1)
-        flagged[:, label] = likely_errors(pair, given[:, label])
-        margins[:, label] = label_margins(pair, given[:, label])
+        flagged[:, label] = likely_errors(pair, given[:, label], prune)
+        sure[:, label] = self_confidence(pair, given[:, label])
         joint = calibrated_joint(confident_joint(pair, given[:, label]), np.bincount(given[:, label], minlength=2))
         estimated += float(joint.sum() - np.trace(joint))
-    scores = np.where(flagged, margins, -1.0).max(axis=1)
+    scores = np.where(flagged, sure, 1.0).min(axis=1)
     found = np.flatnonzero(flagged.any(axis=1))
-    worst = found[np.argsort(-scores[found], kind="stable")]
+    worst = found[np.argsort(scores[found], kind="stable")]
     records = [
         {
             **text,

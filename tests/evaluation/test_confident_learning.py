@@ -10,8 +10,8 @@ from nlp_pipeline.evaluation.confident_learning import (
     class_thresholds,
     confident_classes,
     confident_joint,
-    label_margins,
     likely_errors,
+    self_confidence,
     suggested_classes,
 )
 
@@ -41,7 +41,7 @@ def test_every_step_by_hand():
     assert calibrated_joint(joint, np.array([3, 2, 2])).tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 2]]
     for prune in ("noise_rate", "class", "both"):
         assert np.flatnonzero(likely_errors(PROBABILITIES, GIVEN, prune)).tolist() == [2]
-    assert label_margins(PROBABILITIES, GIVEN)[2] == pytest.approx(0.75)
+    assert self_confidence(PROBABILITIES, GIVEN).tolist() == [0.9, 0.8, 0.1, 0.8, 0.75, 0.9, 0.35]
     assert suggested_classes(PROBABILITIES, GIVEN).tolist() == [1, 1, 1, 0, 0, 1, 1]
 
 
@@ -105,9 +105,9 @@ def quality(seed, classes, prune):
     return (found & flipped).sum() / max(found.sum(), 1), (found & flipped).sum() / flipped.sum()
 
 
-def test_worse_labels_have_larger_margins():
+def test_worse_labels_have_less_confidence():
     random = np.random.default_rng(0)
     truth = np.arange(300) % 3
     given = np.where(np.arange(300) < 30, (truth + 1) % 3, truth)
-    margins = label_margins(predicted(truth, 3, random, 0.6), given)
-    assert sorted(np.argsort(-margins)[:30].tolist()) == list(range(30))
+    sure = self_confidence(predicted(truth, 3, random, 0.6), given)
+    assert sorted(np.argsort(sure)[:30].tolist()) == list(range(30))
