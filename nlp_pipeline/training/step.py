@@ -31,6 +31,7 @@ class Stepper:
         model: as accelerate prepared it, with the hooks that let it run packed if it has them.
         table: the rows, for a batch that has to be split anew after running out of memory.
         compact: the cut-down input embedding, if there is one.
+        skipped_before: steps left out before the checkpoint that the run goes on from.
     """
 
     recipe: "Recipe"
@@ -40,6 +41,7 @@ class Stepper:
     table: "TokenTable"
     training: TrainingConfig
     compact: "CompactVocabulary | None" = None
+    skipped_before: int = 0
     splits: int = field(default=0, init=False)
     """How often a micro-batch was halved because memory ran out."""
     skipped: dict[int, list[int]] = field(default_factory=dict, init=False)
@@ -51,6 +53,11 @@ class Stepper:
         from ..modeling.padding_free import find
 
         self.padding_free = find(self.model)
+
+    @property
+    def all_skipped(self) -> int:
+        """Steps left out since the run began, the times before it was interrupted included."""
+        return self.skipped_before + len(self.skipped)
 
     def step(self, given: StepInput) -> "torch.Tensor":
         """Forward, backward, clip, update. Returns this process's part of the mean loss, on the device, unread."""
@@ -73,7 +80,7 @@ class Stepper:
             loss, norm = self._second_try(given)
             if self._is_bad(norm, loss):
                 self.optimizer.zero_grad(set_to_none=True)
-                if self.training.on_non_finite == "stop" or len(self.skipped) >= MOST_SKIPPED:
+                if self.training.on_non_finite == "stop" or self.all_skipped >= MOST_SKIPPED:
                     raise stop(self, given, "the loss or gradient")
                 self.skipped[given.number + 1] = bad_rows(self, given)
                 return torch.full_like(loss, math.nan)
