@@ -265,8 +265,6 @@ def tokenize(
         name: the run's name, by which the last key is remembered to say what changed.
         progress: called with the number of rows done since the last call.
     """
-    import datasets
-
     key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
     root = cache if cache is not None else Path(tempfile.mkdtemp(prefix="nlp-pipeline-"))
     folder = root / key
@@ -275,12 +273,19 @@ def tokenize(
     if not hit:
         _write(rows, preprocess, parts, folder, progress)
     _remember(root, name, split, parts)
-    distinct = np.array(json.loads((folder / "distinct.json").read_text()), np.int64)
-    table = TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")), distinct)
+    table = read_table(folder)
     if cache is None:
         shutil.rmtree(root)  # the mapping stays valid after its file is gone
         reason = "cache is off"
     return table, CacheReport(split, hit, reason, key, len(table), table.truncated_share)
+
+
+def read_table(folder: Path) -> TokenTable:
+    """A tokenized split, mapped into memory from its folder in the cache."""
+    import datasets
+
+    distinct = np.array(json.loads((folder / "distinct.json").read_text()), np.int64)
+    return TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")), distinct)
 
 
 def _write(

@@ -1,6 +1,7 @@
 """Forward passes without gradients: each row once, for any number of processes, in the rows' own order."""
 
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ def predict_table(
 ) -> RowOutputs:
     """Run a model over a table, longest rows first; every process returns the outputs of all rows.
 
+    The result is the same to the last digit on any number of processes: batches are made before they are shared out,
+    and the sums over them are rounded once, so that their order plays no part.
+
     Args:
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
@@ -57,28 +61,29 @@ def predict_table(
     mine = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)[accelerator.process_index]
     rows: list[int] = []
     values: list[np.ndarray] = []
-    loss = weight = 0.0
+    losses: list[float] = []
+    weights: list[float] = []
     with torch.inference_mode():
         for part in mine:
             batch = collate(table, fields, chosen[part])
             if "labels" in batch.targets:
-                weight += recipe.weigh(batch.targets)
+                weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
             with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
                 outputs = model(**batch.inputs)
             if "labels" in batch.targets:
-                loss += float(recipe.loss(outputs, batch.targets))
+                losses.append(float(recipe.loss(outputs, batch.targets)))
             values += recipe.collect(outputs, batch)
             rows += part.tolist()
             if bar is not None:
                 bar.advance(len(part) * accelerator.num_processes)
-    gathered = _gather((rows, values, loss, weight), accelerator)
+    gathered = _gather((rows, values, losses, weights), accelerator)
     ordered: list[Any] = [None] * len(chosen)
     for part_rows, part_values, _, _ in gathered:
         for row, value in zip(part_rows, part_values, strict=True):
             ordered[row] = value
-    total_weight = sum(part[3] for part in gathered)
-    return RowOutputs(ordered, sum(part[2] for part in gathered) / total_weight if total_weight else float("nan"))
+    loss, weight = (math.fsum(number for part in gathered for number in part[i]) for i in (2, 3))
+    return RowOutputs(ordered, loss / weight if weight else math.nan)
 
 
 def _gather(mine: tuple[Any, ...], accelerator: "Accelerator") -> list[tuple[Any, ...]]:

@@ -35,6 +35,7 @@ FREE = {
         "verify_parity",
         "compile",
         "on_non_finite",
+        "peer_timeout",
     },
     "evaluation": {"metrics", "every"},
 }

@@ -33,6 +33,14 @@ def largest_that_fits(fits: Callable[[int], bool], low: int, high: int) -> int:
     return best
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether this is a device, the CPU or Python saying that there is no memory left."""
+    import torch
+
+    # torch's allocator for the CPU has no error type of its own.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
 def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", share_tokens: int, default: int) -> int:
     """Tokens of one forward pass on this device.
 
@@ -55,7 +63,9 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
         rows = longest[: max(1, int(np.searchsorted(np.cumsum(table.lengths[longest]), tokens)))]
         try:
             _pass(recipe, stepper, table, rows)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
             return False
         finally:
             stepper.model.zero_grad(set_to_none=True)
