@@ -79,6 +79,14 @@ def has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device, the CPU or Python saying that there is no memory left."""
+    import torch
+
+    # torch's allocator for the CPU has no error type of its own.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
 def device_name() -> str:
     """The device in words."""
     import platform

@@ -72,15 +72,17 @@ class RunDirectory:
             self.lines_lost += 1
 
     def history(self) -> list[dict[str, Any]]:
-        """The metric log; a last line cut short by a crash is left out."""
+        """The metric log; lines that a crash or a full disk left cut short or unreadable are left out."""
         if not self.metrics.exists():
             return []
         entries = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                entries.append(json.loads(line))
+                entry = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(entry, dict):
+                entries.append(entry)
         return entries
 
     def log_size(self) -> int | None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..data.batching import sorted_batches
 from ..data.fields import collate
+from ..devices import ran_out_of_memory
+from ..errors import OutOfMemoryError
 from ..progress import Bar
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ def predict_table(
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
         only: int[n], positions of the rows to run, if not all; the outputs come in this order.
+
+    Raises:
+        OutOfMemoryError: a forward pass does not fit; since the longest rows come first, it says so at once.
     """
     import torch
 
@@ -69,8 +74,16 @@ def predict_table(
             if "labels" in batch.targets:
                 weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
-            with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
-                outputs = model(**batch.inputs)
+            try:
+                with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
+                    outputs = model(**batch.inputs)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                raise OutOfMemoryError(
+                    f"{len(part)} rows of {int(batch.lengths.max())} tokens do not fit into memory in one forward pass "
+                    f"({str(error).splitlines()[0]}); set batch.evaluation below {len(part)}"
+                ) from error
             if "labels" in batch.targets:
                 losses.append(float(recipe.loss(outputs, batch.targets)))
             values += recipe.collect(outputs, batch)

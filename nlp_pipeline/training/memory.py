@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.fields import collate
 from ..data.tokenization import cache_root
-from ..devices import device_name
+from ..devices import device_name, ran_out_of_memory
 from ..run_directory import write_text
 
 if TYPE_CHECKING:
@@ -31,14 +31,6 @@ def largest_that_fits(fits: Callable[[int], bool], low: int, high: int) -> int:
     while size <= high and fits(size):
         best, size = size, size * 2
     return best
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether this is a device, the CPU or Python saying that there is no memory left."""
-    import torch
-
-    # torch's allocator for the CPU has no error type of its own.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", share_tokens: int, default: int) -> int:
@@ -64,7 +56,7 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
         try:
             _pass(recipe, stepper, table, rows)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not ran_out_of_memory(error):
                 raise
             return False
         finally:

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..config.schema import TrainingConfig
 from ..data.fields import Batch, collate
+from ..devices import ran_out_of_memory
 from ..errors import OutOfMemoryError
 from .guard import MOST_SKIPPED, bad_rows, stop
 from .inputs import StepInput
-from .memory import ran_out
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,7 @@ class Stepper:
             try:
                 return self._gradient(given)
             except (RuntimeError, MemoryError) as error:
-                if not ran_out(error):
+                if not ran_out_of_memory(error):
                     raise
                 # With several processes the others already wait for this one's gradients: it can't start over alone.
                 together, one_row = self.accelerator.num_processes > 1, len(given.mine) < 2 ** (self.splits + 1)

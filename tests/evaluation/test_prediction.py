@@ -52,3 +52,15 @@ def test_numbers_are_always_computed_in_full(tiny_bert, tmp_path):
     )  # fmt: skip
     recipe.run(progress=False)
     assert recipe.predict(rows) == recipe.predict(rows, exact=True)
+
+
+def test_memory_that_runs_out_names_the_setting_to_lower(recipe, monkeypatch):
+    import torch
+
+    from nlp_pipeline.errors import OutOfMemoryError
+    from nlp_pipeline.stages.scoring import loaded_model
+
+    model, _ = loaded_model(recipe)
+    monkeypatch.setattr(model.__class__, "forward", lambda self, **inputs: torch.empty(2**60))
+    with pytest.raises(OutOfMemoryError, match=r"24 rows of \d+ tokens do not fit.*set batch\.evaluation below 24"):
+        recipe.predict(ROWS, exact=True)

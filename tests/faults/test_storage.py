@@ -316,3 +316,18 @@ def test_an_error_of_the_data_worker_ends_the_run(tiny_bert, tmp_path, monkeypat
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == name_of(2)
     monkeypatch.undo()
     assert make(tiny_bert, tmp_path / "run", background=True).run(progress=False)["training"]["step"] == 4
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_no_error_of_a_save_goes_unseen(tmp_path, monkeypatch, background):
+    """A thread's error would only be printed, and the run would go on without checkpoints."""
+
+    def broken(folder, snapshot):
+        raise ZeroDivisionError("not the disk")
+
+    monkeypatch.setattr("nlp_pipeline.training.writer.write_snapshot", broken)
+    model = torch.nn.Linear(2, 2)
+    model.base_model_prefix = "base"
+    optimizer = make_optimizer(model, TrainingConfig())
+    with pytest.raises(ZeroDivisionError), CheckpointWriter(tmp_path, keep=1, background=background) as writer:
+        writer.save(model, optimizer, TrainState(step=1), {})
