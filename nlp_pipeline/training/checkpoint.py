@@ -202,17 +202,31 @@ def _optimizer_tensors(optimizer: Any) -> dict[str, Any]:
 
 
 def _load_optimizer(file: Path, optimizer: Any) -> None:
-    saved = _read_tensors(file)
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            entries = {key.rpartition(":")[2]: value for key, value in saved.items() if key.rpartition(":")[0] == name}
-            if any(value.shape != ((1,) if entry == "step" else parameter.shape) for entry, value in entries.items()):
-                raise CheckpointError(f"{file} holds the state of another optimizer; {START_ANEW}")
-            if entries:
-                optimizer.state[parameter] = {
-                    entry: value.reshape(()) if entry == "step" else value.to(parameter.device)
-                    for entry, value in entries.items()
-                }
+    saved: dict[str, dict[str, Any]] = {}
+    for key, value in _read_tensors(file).items():
+        name, _, entry = key.rpartition(":")
+        saved.setdefault(name, {})[entry] = value
+    parameters = {
+        n: p for group in optimizer.param_groups for n, p in zip(group["names"], group["params"], strict=True)
+    }
+    alike = len({frozenset(entries) for entries in saved.values()}) <= 1
+    if not alike or not saved.keys() <= parameters.keys() or not all(_fits(saved[n], parameters[n]) for n in saved):
+        raise CheckpointError(f"{file} holds the state of another optimizer; {START_ANEW}")
+    for name, entries in saved.items():
+        optimizer.state[parameters[name]] = {
+            entry: value.reshape(()) if entry == "step" else value.to(parameters[name].device)
+            for entry, value in entries.items()
+        }
+
+
+def _fits(entries: Mapping[str, Any], parameter: Any) -> bool:
+    """Whether each entry has a parameter's shape and type; the count of steps is one number."""
+    return all(
+        value.is_floating_point() and value.shape == (1,)
+        if entry == "step"
+        else (value.shape, value.dtype) == (parameter.shape, parameter.dtype)
+        for entry, value in entries.items()
+    )
 
 
 def read_state(path: Path) -> tuple[TrainState, dict[str, Any]]:
