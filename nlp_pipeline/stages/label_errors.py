@@ -9,9 +9,9 @@ import numpy as np
 from ..data.labels import column
 from ..errors import ConfigError
 from ..evaluation.confident_learning import (
+    Prune,
     calibrated_joint,
     confident_joint,
-    Prune,
     likely_errors,
     self_confidence,
     suggested_classes,
