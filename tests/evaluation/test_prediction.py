@@ -64,3 +64,22 @@ def test_memory_that_runs_out_names_the_setting_to_lower(recipe, monkeypatch):
     monkeypatch.setattr(model.__class__, "forward", lambda self, **inputs: torch.empty(2**60))
     with pytest.raises(OutOfMemoryError, match=r"24 rows of \d+ tokens do not fit.*set batch\.evaluation below 24"):
         recipe.predict(ROWS, exact=True)
+
+
+def test_the_mean_loss_does_not_depend_on_the_order_of_the_batches(recipe, monkeypatch):
+    """Numbers whose plain sum is 0 or 1 by their order, as those of other processes come in another one."""
+    import torch
+
+    from nlp_pipeline.stages.scoring import score_rows
+
+    recipe.config = recipe.config.model_copy(
+        update={"batch": recipe.config.batch.model_copy(update={"evaluation": len(ROWS) // 3})}
+    )
+    for order in ([1e16, 1.0, -1e16], [1e16, -1e16, 1.0], [1.0, 1e16, -1e16]):
+        losses = iter(order)
+        monkeypatch.setattr(
+            TextClassification,
+            "loss",
+            lambda self, *which, losses=losses: torch.tensor(next(losses), dtype=torch.float64),
+        )
+        assert score_rows(recipe, recipe.splits.train, progress=False)[0] == 1 / len(ROWS)

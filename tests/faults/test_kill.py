@@ -1,7 +1,6 @@
 """Runs that are killed at any moment: the same command, again and again, gives the weights of the run left alone.
 
-There is one data worker, a thread: making a step's batch takes it about a hundredth of the step, and what it makes is a
-function of the step's number alone, so that more of them could change neither the order nor the result.
+There is one data worker, a thread, not two: training waits for it a thousandth of the time (training/inputs.py).
 """
 
 import json
