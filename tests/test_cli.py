@@ -5,8 +5,7 @@ import json
 
 import pytest
 import yaml
-
-from nlp_pipeline.cli import main
+from commands import call
 
 
 @pytest.fixture
@@ -24,15 +23,6 @@ def run(tmp_path, tiny_bert, monkeypatch):
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(recipe))
     call("train", "x.yaml")
     return tmp_path / "runs" / "x"
-
-
-def call(*arguments):
-    """Run a command; returns its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 def test_train_prints_the_table_and_where_everything_lies(run, capsys):

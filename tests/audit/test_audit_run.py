@@ -9,23 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 from audit_data_sets import clean
+from commands import call
 
 from nlp_pipeline import DataError, Recipe, TextClassification
 from nlp_pipeline.audit.findings import Audit
-from nlp_pipeline.cli import main
 from nlp_pipeline.data.problems import RowProblem
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"max_steps": 1, "precision": "fp32"}
-
-
-def call(*arguments):
-    """Run a command; returns its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 @pytest.fixture

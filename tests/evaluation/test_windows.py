@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from commands import call
 
 from nlp_pipeline import DataError, Recipe, TextClassification, TokenClassification
-from nlp_pipeline.cli import main
 from nlp_pipeline.evaluation.metrics import METRICS, Outputs, compute_metrics, store
 from nlp_pipeline.evaluation.metrics.store import GrowingArray, OutputStore, TagColumn
 from nlp_pipeline.stages.scoring import evaluate_source
@@ -168,14 +168,6 @@ def test_what_is_large_lies_in_a_file(monkeypatch):
         column.append(np.arange(2 * start, 2 * start + 200, dtype=np.float32).reshape(100, 2))
     assert isinstance(column.array, np.memmap)
     assert np.array_equal(column.array, np.arange(6000, dtype=np.float32).reshape(3000, 2))
-
-
-def call(*arguments):
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 def test_what_was_predicted_before_an_error_is_kept_and_said(run, tmp_path, monkeypatch, capsys):
