@@ -70,11 +70,11 @@ class Characters:
         return {script: self.count(codes) for script, codes in by_script.items()}
 
 
-def unknown_codes(codes: Iterable[int], tokenizer: Any) -> list[int]:
-    """Those of some code points that a tokenizer can't read.
+def unknown_codes(codes: Iterable[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+    """(unknown, spelled) of some code points: what a tokenizer can't read, and what it spells byte by byte.
 
-    A character is unknown if the tokenizer gives its unknown token for it, or spells it byte by byte: a byte-level
-    vocabulary, or byte fallback.
+    Unknown is a character by itself; as part of a word that stands in the vocabulary it may well be read. Spelled is
+    what a byte-level vocabulary, or byte fallback, has no token for.
 
     Args:
         tokenizer: of transformers, a fast one.
@@ -82,11 +82,9 @@ def unknown_codes(codes: Iterable[int], tokenizer: Any) -> list[int]:
     characters = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
     visible = [c for c in characters if unicodedata.category(c)[0] not in "ZC"]
     encodings = tokenizer.backend_tokenizer.encode_batch(visible, add_special_tokens=False)
-    return [
-        ord(c)
-        for c, encoding in zip(visible, encodings, strict=True)
-        if tokenizer.unk_token_id in encoding.ids or _is_spelled(c, encoding.tokens)
-    ]
+    pairs = list(zip(visible, encodings, strict=True))
+    unknown = [ord(c) for c, encoding in pairs if tokenizer.unk_token_id in encoding.ids]
+    return unknown, [ord(c) for c, encoding in pairs if _is_spelled(c, encoding.tokens)]
 
 
 def _is_spelled(character: str, tokens: Sequence[str]) -> bool:

@@ -13,7 +13,15 @@ from .duplicates import check_exact, check_near, encode
 from .findings import Finding
 from .labels import check_labels
 from .rows import SplitRows
-from .texts import check_known, check_lengths, check_scripts, check_texts, text_statistics, usual_script
+from .texts import (
+    check_known,
+    check_lengths,
+    check_scripts,
+    check_spelled,
+    check_texts,
+    text_statistics,
+    usual_script,
+)
 from .tokens import TokenCounts, count_tokens
 
 
@@ -54,8 +62,9 @@ def check_splits(
         if tokenization is not None:
             tokens = count_tokens(rows, tokenization.preprocess, tokenization.max_length)
             findings += check_lengths(rows, tokens, tokenization.max_length)
-            unknown = unknown_codes(characters[split].distinct.tolist(), tokenization.tokenizer)
-            findings += check_known(rows, characters[split], unknown)
+            unknown, spelled = unknown_codes(characters[split].distinct.tolist(), tokenization.tokenizer)
+            findings += check_known(rows, characters[split], unknown, tokenization.tokenizer)
+            findings += check_spelled(rows, characters[split], spelled)
         findings += check_scripts(rows, characters[split], usual)
         findings += check_answers(rows)
         statistics[split] = text_statistics(rows, characters[split], tokens)

@@ -12,7 +12,7 @@ from ..data.problems import quoted
 from .characters import BROKEN, Characters
 from .findings import Finding, row_list
 from .rows import SplitRows, as_strings
-from .tokens import TokenCounts
+from .tokens import MOST_LONG, TokenCounts, unknown_share
 
 PLACEHOLDERS = ("nan", "none", "null", "n/a", "#n/a", "<na>")
 """What other programs write where there is nothing."""
@@ -73,18 +73,48 @@ def check_lengths(rows: SplitRows, tokens: TokenCounts, max_length: int) -> list
     return [Finding("over_long", "warning", rows.split, message, rows.rows(where))]
 
 
-def check_known(rows: SplitRows, characters: Characters, unknown: list[int]) -> list[Finding]:
-    """Rows whose characters the tokenizer mostly can't read; an error where that is most of them."""
-    share = characters.count(unknown) / np.maximum(characters.visible, 1)
-    where = np.flatnonzero(share >= MOSTLY)
+def check_known(rows: SplitRows, characters: Characters, unknown: list[int], tokenizer: Any) -> list[Finding]:
+    """Rows that the tokenizer mostly can't read; an error where that is most of them.
+
+    Args:
+        unknown: code points that it doesn't know by themselves: of the rows full of them, those are reported that it
+            can't read as whole words either (of very many the first ones are tried, and speak for the others).
+    """
+    suspects = mostly_of(characters, unknown)
+    tried = suspects[:MOST_LONG]
+    share = unknown_share(rows.texts.take(pa.array(tried)).to_pylist(), tokenizer) if len(tried) else np.zeros(0)
+    lost = tried[share >= MOSTLY]
+    if not len(lost):
+        return []
+    if len(lost) == len(tried):
+        lost = suspects
+    most = len(lost) > MOSTLY * len(rows)
+    fix = "choose a model for this language" if most else "remove these rows, or choose a model for their language"
+    often = _most_frequent(characters, unknown)
+    message = f"the tokenizer knows less than half of what stands in {row_list(rows.rows(lost))}: {often}; {fix}"
+    return [Finding("unknown_characters", "error" if most else "warning", rows.split, message, rows.rows(lost))]
+
+
+def check_spelled(rows: SplitRows, characters: Characters, spelled: list[int]) -> list[Finding]:
+    """Rows that the tokenizer mostly spells byte by byte: nothing is lost, but the model will hardly know them."""
+    where = mostly_of(characters, spelled)
     if not len(where):
         return []
-    counts = np.bincount(characters.codes, minlength=max(unknown) + 1)
-    often = shown([quoted(chr(code)) for code in sorted(unknown, key=lambda code: -counts[code])])
-    most = len(where) > MOSTLY * len(rows)
-    fix = "choose a model for this language" if most else "remove these rows, or choose a model for their language"
-    message = f"the tokenizer knows less than half of the characters of {row_list(rows.rows(where))}: {often}; {fix}"
-    return [Finding("unknown_characters", "error" if most else "warning", rows.split, message, rows.rows(where))]
+    message = (
+        f"the tokenizer spells most characters of {row_list(rows.rows(where))} byte by byte: "
+        f"{_most_frequent(characters, spelled)}; a model for their language would read them better and faster"
+    )
+    return [Finding("unknown_characters", "warning", rows.split, message, rows.rows(where))]
+
+
+def mostly_of(characters: Characters, codes: list[int]) -> np.ndarray:
+    """int64[n], the texts of whose visible characters at least half are among these code points."""
+    return np.flatnonzero(characters.count(codes) >= MOSTLY * np.maximum(characters.visible, 1))
+
+
+def _most_frequent(characters: Characters, codes: list[int]) -> str:
+    counts = np.bincount(characters.codes, minlength=max(codes) + 1)
+    return shown([quoted(chr(code)) for code in sorted(codes, key=lambda code: -counts[code])])
 
 
 def main_scripts(characters: Characters) -> tuple[list[str], np.ndarray]:

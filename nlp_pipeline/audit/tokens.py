@@ -1,7 +1,8 @@
 """How long rows are in tokens, without tokenizing them all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from .rows import SplitRows
 SAMPLE = 1_000
 """Rows from which the lengths in tokens are told."""
 MOST_LONG = 20_000
-"""Rows that are tokenized to see whether they fit; of more that might not, so many are drawn."""
+"""Rows that are tokenized to look at them closely; of more that want it, so many stand for all."""
 SPECIAL = 4
 """Room for special tokens."""
 
@@ -53,6 +54,20 @@ def count_tokens(
     cut = preprocess(_take(inputs, looked))["truncated"].to_numpy(zero_copy_only=False)
     share = float(cut.mean()) * len(long) / len(rows)
     return TokenCounts(lengths, looked[cut], share, len(looked) == len(long))
+
+
+def unknown_share(texts: Sequence[str], tokenizer: Any) -> np.ndarray:
+    """float64[texts], the share of each text's characters, blanks apart, that fall to the unknown token.
+
+    Args:
+        tokenizer: of transformers, a fast one.
+    """
+    encodings = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    shares, unknown = np.zeros(len(texts)), tokenizer.unk_token_id
+    for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
+        lost = sum(b - a for (a, b), token in zip(encoding.offsets, encoding.ids, strict=True) if token == unknown)
+        shares[i] = lost / max(1, len("".join(text.split())))
+    return shares
 
 
 def _take(table: pa.Table, where: np.ndarray) -> pa.Table:
