@@ -11,6 +11,8 @@ from nlp_pipeline.config.schema import IntervalsConfig
 from nlp_pipeline.evaluation import intervals
 from nlp_pipeline.evaluation.intervals import bootstrap_intervals
 from nlp_pipeline.evaluation.metrics import METRICS, Outputs, compute_metrics
+from nlp_pipeline.evaluation.metrics.counts import RANDOM_GROUPS
+from nlp_pipeline.evaluation.metrics.store import OutputStore
 from nlp_pipeline.evaluation.metrics.tagging import tally
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC"]
@@ -98,6 +100,54 @@ def test_words_of_one_sentence_are_drawn_together():
     whole = replace(alone, row_of=np.repeat(np.arange(50), 10))
     widths = [np.diff(bootstrap_intervals(["accuracy"], o, IntervalsConfig())["accuracy"])[0] for o in (alone, whole)]
     assert widths[1] / widths[0] == pytest.approx(np.sqrt(10), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "tags"])
+def test_counts_taken_in_blocks_are_those_of_the_whole(kind, monkeypatch):
+    outputs, name = outputs_of(kind, 5, 60), "seqeval" if kind == "tags" else "f1_macro"
+    whole = METRICS[name].tally(outputs)
+    monkeypatch.setattr("nlp_pipeline.evaluation.metrics.tagging.SENTENCES", 7)
+    monkeypatch.setattr("nlp_pipeline.evaluation.metrics.classification.BLOCK_CELLS", 112)  # seven rows
+    parts = METRICS[name].tally(outputs)
+    assert np.array_equal(whole.table.toarray(), parts.table.toarray())
+    assert np.array_equal(whole.times, parts.times)
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "tags"])
+def test_random_groups_of_many_rows_give_about_the_same_ends(kind, monkeypatch):
+    """Rows that lie sorted too: groups of neighbours would make rows of one class look like one row."""
+    outputs, name = outputs_of(kind, 5, 3000), "seqeval" if kind == "tags" else "f1_macro"
+    if kind == "single_label":
+        order = np.argsort(outputs.references, kind="stable")
+        outputs = Outputs(kind, outputs.predictions[order], outputs.references[order], None, outputs.label_names)
+    key = METRICS[name].main_key
+    alone = bootstrap_intervals([name], outputs, IntervalsConfig())[key]
+    monkeypatch.setattr("nlp_pipeline.evaluation.metrics.counts.MOST_GROUPS", 5)
+    monkeypatch.setattr("nlp_pipeline.evaluation.metrics.classification.MOST_GROUPS", 5)
+    tally = METRICS[name].tally(outputs)
+    assert len(tally.times) == RANDOM_GROUPS
+    grouped = bootstrap_intervals([name], outputs, IntervalsConfig())[key]
+    assert grouped != alone
+    assert np.diff(grouped)[0] == pytest.approx(np.diff(alone)[0], rel=0.15)
+    assert np.mean(grouped) == pytest.approx(np.mean(alone), abs=np.diff(alone)[0] / 10)
+
+
+def test_windows_of_rows_give_the_intervals_of_the_whole():
+    """Words know their sentence over the windows' borders, and the log loss needs one probability a row."""
+    words = outputs_of("single_label", 4, 90)
+    of_sentences = replace(words, scores=None, row_of=np.repeat(np.arange(30), 3))
+    for outputs, name in ((of_sentences, "accuracy"), (words, "log_loss")):
+        gathered = OutputStore([name], 90)
+        for start in range(0, 90, 30):
+            part = slice(start, start + 30)
+            columns = {
+                c: v[part] for c in ("predictions", "references", "scores") if (v := getattr(outputs, c)) is not None
+            }
+            row_of = None if outputs.row_of is None else outputs.row_of[:30]
+            gathered.add(replace(outputs, **columns, row_of=row_of))
+        found = bootstrap_intervals([name], gathered.outputs(), IntervalsConfig())
+        assert found == bootstrap_intervals([name], outputs, IntervalsConfig())
+        assert found
 
 
 def test_a_costly_metric_of_many_rows_gets_fewer_resamples_or_none(monkeypatch):
