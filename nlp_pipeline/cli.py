@@ -152,7 +152,7 @@ def label_errors(
 
     from .recipe import Recipe
     from .run_directory import finite
-    from .stages.label_errors import error_table, find_label_errors
+    from .stages.label_errors import closing_lines, error_table, find_label_errors
 
     with resume_hint():
         made = Recipe.from_yaml(recipe, *(overrides or []))
@@ -165,7 +165,7 @@ def label_errors(
         from rich.console import Console
 
         Console().print(error_table(found))
-        print(f"{len(found['label_errors']):,} of {found['rows']:,} rows in {found['file']}")
+        print(*closing_lines(found), sep="\n")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.batching import windows
-from ..data.labels import column
+from ..data.labels import column, shown
 from ..errors import ConfigError
 from ..evaluation.confident_learning import (
     Prune,
@@ -18,7 +18,7 @@ from ..evaluation.confident_learning import (
     suggested_classes,
 )
 from ..progress import Reporter
-from ..run_directory import lines_file
+from ..run_directory import RunDirectory, lines_file
 from .folds import fold_recipes, folds_of, training_rows
 from .predicting import loaded_model, predict_window
 
@@ -65,9 +65,9 @@ def find_label_errors(
     recipe.reporter = Reporter(active=progress and recipe.is_main_process)
     recipe.load()
     fold = folds_of(recipe, folds)
-    if recipe.config.audit.enabled:  # once for all folds
-        recipe.audit()
     folder = recipe.run_directory.path.with_name(f"{recipe.run_directory.path.name}-folds")
+    if recipe.config.audit.enabled:
+        _audit_once(recipe, RunDirectory(folder))
     probabilities = _out_of_fold(recipe, fold, folder, progress, fresh)
     rows, judged = training_rows(recipe), np.flatnonzero(fold >= 0)
     find = _single_label if recipe.kind == "single_label" else _multi_label
@@ -101,12 +101,34 @@ def error_table(found: Mapping[str, Any]) -> Any:
         ("suggested", "left"),
         ("text", "left"),
     ):
-        table.add_column(name, justify=justify, no_wrap=name in ("row", "score"))  # type: ignore[arg-type]
+        whole = name in ("row", "score")
+        table.add_column(name, justify=justify, no_wrap=whole, overflow="fold")  # type: ignore[arg-type]
     for record in records[:SHOWN]:
-        shown = [record["row_id"], f"{record['score']:.3f}"]
-        shown += [v if isinstance(v, str) else ", ".join(v) for v in (record["given"], record["suggested"])]
-        table.add_row(*(Text(cell) for cell in [*shown, record["text"][:200]]))
+        cells = [record["row_id"], f"{record['score']:.3f}"]
+        cells += [v if isinstance(v, str) else ", ".join(v) for v in (record["given"], record["suggested"])]
+        table.add_row(*(Text(cell) for cell in [*cells, record["text"][:200]]))
     return table
+
+
+def closing_lines(found: Mapping[str, Any]) -> list[str]:
+    """What the table doesn't say."""
+    rows, count = found["rows"], len(found["label_errors"])
+    lines = [
+        f"{count:,} of {rows:,} rows are in {found['file']}, worst first by the probability of the given label; "
+        f"of all labels about {found['estimated_errors']:,} are estimated to be wrong"
+    ]
+    if alone := found["not_judged"]:
+        lines.append(f"not judged, as the only rows of a label: {shown(alone)}")
+    return lines
+
+
+def _audit_once(recipe: "Recipe", run: RunDirectory) -> None:
+    """The audit of all the rows, for all folds."""
+    from .auditing import audit_before_training
+
+    audit = audit_before_training(recipe, run)
+    if recipe.is_main_process:
+        run.write_json(run.audit, audit.to_json())
 
 
 def _out_of_fold(recipe: "Recipe", fold: np.ndarray, folder: Path, progress: bool, fresh: bool) -> np.ndarray:

@@ -54,6 +54,10 @@ def reproduce(
         for note in notes:
             reporter.say(f"warning: {note}")
         recipe.run(fresh=fresh, progress=progress)
+        if recipe.state is None:
+            notes.append(
+                f"{recipe.run_directory.path} was finished before and only compared now; --fresh trains it anew"
+            )
         return _compare(recipe, old, notes) if recipe.is_main_process else {}
 
 

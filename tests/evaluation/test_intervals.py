@@ -107,7 +107,9 @@ def test_counts_taken_in_blocks_are_those_of_the_whole(kind, monkeypatch):
     outputs, name = outputs_of(kind, 5, 60), "seqeval" if kind == "tags" else "f1_macro"
     whole = METRICS[name].tally(outputs)
     monkeypatch.setattr("nlp_pipeline.evaluation.metrics.tagging.SENTENCES", 7)
-    monkeypatch.setattr("nlp_pipeline.evaluation.metrics.classification.BLOCK_CELLS", 112)  # seven rows
+    monkeypatch.setattr(
+        "nlp_pipeline.evaluation.metrics.classification.BLOCK_CELLS", 112
+    )  # seven labels, or two rows of three
     parts = METRICS[name].tally(outputs)
     assert np.array_equal(whole.table.toarray(), parts.table.toarray())
     assert np.array_equal(whole.times, parts.times)

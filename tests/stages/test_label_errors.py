@@ -1,16 +1,18 @@
 """Likely label errors of a run: folds, resumption, the list, and what is refused."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from nlp_pipeline import ConfigError, TextClassification, TokenClassification
 from nlp_pipeline.cli import main
 from nlp_pipeline.run_directory import json_line
 from nlp_pipeline.stages.folds import fold_recipes, folds_of
-from nlp_pipeline.stages.label_errors import _multi_label, find_label_errors
+from nlp_pipeline.stages.label_errors import _multi_label, closing_lines, error_table, find_label_errors
 
 WORDS = {"money": "money order", "place": "paris london", "mood": "good great"}
 SETTINGS = {
@@ -51,6 +53,7 @@ def test_flipped_rows_are_listed_worst_first_and_folds_resume(tiny_bert, tmp_pat
     assert 2 <= found["estimated_errors"] <= 4
     folder = tmp_path / "run-folds"
     assert sorted(path.name for path in folder.iterdir()) == [
+        "audit.json",
         *(f"fold-{k}-of-3" for k in (1, 2, 3)),
         "label-errors.jsonl",
     ]
@@ -119,6 +122,16 @@ def test_other_tasks_are_refused_with_the_reason(tiny_bert, tmp_path, kind):
         find_label_errors(recipe, progress=False)
 
 
+def test_long_names_of_labels_are_shown_whole():
+    record = {"row_id": "r1", "score": 0.1, "given": "G" * 40, "suggested": "S" * 40, "text": "some words " * 9}
+    found = {"label_errors": [record], "rows": 9, "not_judged": ["r8"], "estimated_errors": 2, "file": "list.jsonl"}
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(error_table(found))
+    printed = console.export_text()
+    assert (printed.count("G"), printed.count("S")) == (40, 40)
+    assert closing_lines(found)[-1] == "not judged, as the only rows of a label: r8"
+
+
 def test_the_command_prints_a_table_or_json(tiny_bert, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text("".join(map(json_line, make_rows(30, flipped=(7,)))))
@@ -130,6 +143,7 @@ def test_the_command_prints_a_table_or_json(tiny_bert, tmp_path, capsys, monkeyp
     printed = capsys.readouterr().out
     assert "fold 2 of 2: 15 rows held out" in printed
     assert "labels that are likely wrong" in printed
+    assert "of all labels about " in printed
     written = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert "r7" in {record["row_id"] for record in written}
     main_ends("label-errors", "x.yaml", "--folds", "2", "--json")

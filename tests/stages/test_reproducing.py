@@ -68,6 +68,9 @@ def test_a_run_made_again_is_bit_equal(run, capsys):
         load_file(folder / "model" / "model.safetensors") for folder in (run, run.with_name("run-reproduced"))
     )
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    again = reproduce(run, progress=False)
+    assert again["equal"]
+    assert again["notes"] == [f"{run}-reproduced was finished before and only compared now; --fresh trains it anew"]
 
 
 def test_tensors_that_differ_are_named_in_the_model_s_order(run, capsys):

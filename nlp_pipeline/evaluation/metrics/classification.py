@@ -142,8 +142,9 @@ def tally(outputs: Outputs) -> Tally:
         outputs, times = alike
         group_of = np.arange(len(outputs))
     else:
-        row_of = np.arange(len(outputs)) if outputs.row_of is None else outputs.row_of
-        group_of = assign_groups(int(row_of.max(initial=-1)) + 1)[row_of]
+        row_of = outputs.row_of
+        rows = len(outputs) if row_of is None else int(row_of.max(initial=-1)) + 1
+        group_of = assign_groups(rows) if row_of is None else assign_groups(rows)[row_of]
         times = np.ones(int(group_of.max(initial=-1)) + 1, np.int64)
     width = len(labels)
     table = sparse.csr_array((len(times), 3 * width + 2))
@@ -216,8 +217,9 @@ def _right(outputs: Outputs) -> Any:
 
 
 def _row_blocks(outputs: Outputs) -> Iterator[slice]:
-    """The rows in parts of about BLOCK_CELLS cells."""
-    step = max(1, BLOCK_CELLS // max(1, *np.shape(outputs.references)[1:], 16))
+    """The rows in parts of BLOCK_CELLS / 16 cells: each cell becomes several numbers."""
+    width = int(np.prod(np.shape(outputs.references)[1:]))
+    step = max(1, BLOCK_CELLS // 16 // max(1, width))
     return (slice(start, start + step) for start in range(0, len(outputs), step))
 
 

@@ -91,7 +91,7 @@ def assign_groups(rows: int) -> Ints:
     """
     if rows <= MOST_GROUPS:
         return np.arange(rows)
-    return np.random.default_rng(0).integers(0, RANDOM_GROUPS, rows)
+    return np.random.default_rng(0).integers(0, RANDOM_GROUPS, rows, np.int16)
 
 
 def make_table(groups: int, columns: int, rows: Sequence[Ints], where: Sequence[Ints]) -> sparse.csr_array:
