@@ -1,5 +1,6 @@
 """Likely label errors of the training rows, from the predictions of models that were trained without them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,17 +56,17 @@ def find_label_errors(
         `estimated_errors`, how many wrong labels the joint of given and true labels estimates; `file`.
 
     Raises:
-        ConfigError: the task is not the classification of texts, or the number of folds is impossible.
+        ConfigError: the task is not the classification of texts, the number of folds is impossible, or the list or
+            the folds' folder can't be written.
+        DataError: with every error that the audit finds.
     """
-    if recipe.kind not in ("single_label", "multi_label") or recipe.columns()[0].kind != "text":
-        raise ConfigError(
-            f"label errors: found {recipe.task} of {recipe.kind}, expected text classification with labels "
-            "(options.problem=single_label or multi_label)"
-        )
+    if problems := _problems(recipe, folds, output):
+        raise ConfigError(problems)
     recipe.reporter = Reporter(active=progress and recipe.is_main_process)
     recipe.load()
     fold = folds_of(recipe, folds)
     folder = recipe.run_directory.path.with_name(f"{recipe.run_directory.path.name}-folds")
+    RunDirectory(folder).create()
     if recipe.config.audit.enabled:
         _audit_once(recipe, RunDirectory(folder))
     probabilities = _out_of_fold(recipe, fold, folder, progress, fresh)
@@ -120,6 +121,23 @@ def closing_lines(found: Mapping[str, Any]) -> list[str]:
     if alone := found["not_judged"]:
         lines.append(f"not judged, as the only rows of a label: {shown(alone)}")
     return lines
+
+
+def _problems(recipe: "Recipe", folds: int, output: Path | None) -> list[str]:
+    """What can be told before the rows are read."""
+    problems = []
+    if recipe.kind not in ("single_label", "multi_label") or recipe.columns()[0].kind != "text":
+        problems.append(
+            f"label errors: found {recipe.task} of {recipe.kind}, expected text classification with labels "
+            "(options.problem=single_label or multi_label)"
+        )
+    if folds < 2:
+        problems.append(f"--folds: found {folds}, expected 2 or more")
+    if output is not None:
+        folder = next(path for path in output.absolute().parents if path.exists())
+        if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            problems.append(f"--output: {output} can't be written; name another file")
+    return problems
 
 
 def _audit_once(recipe: "Recipe", run: RunDirectory) -> None:

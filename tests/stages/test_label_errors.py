@@ -118,8 +118,12 @@ def test_other_tasks_are_refused_with_the_reason(tiny_bert, tmp_path, kind):
     else:
         rows = [{"tokens": ["a", "b"], "tags": ["O", "B-X"]}] * 8
         recipe = TokenClassification(model=tiny_bert, train=rows, dir=str(tmp_path / "run"))
-    with pytest.raises(ConfigError, match="expected text classification with labels"):
-        find_label_errors(recipe, progress=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="expected text classification with labels") as error:
+        find_label_errors(recipe, folds=1, progress=False, output=tmp_path / "file" / "list.jsonl")
+    assert len(error.value.problems) == 3
+    assert "--folds: found 1, expected 2 or more" in str(error.value)
+    assert "list.jsonl can't be written; name another file" in str(error.value)
 
 
 def test_long_names_of_labels_are_shown_whole():
