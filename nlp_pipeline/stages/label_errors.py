@@ -53,7 +53,8 @@ def find_label_errors(
     Returns:
         `label_errors`: `row_id`, `text` (and `text_pair`), `given`, `suggested` and `score`, the probability of the
         given label, lowest first; `rows` judged; `not_judged`, ids of rows whose label no other row has;
-        `estimated_errors`, how many wrong labels the joint of given and true labels estimates; `file`.
+        `agreement`, the share of labels that the models would have given too; `estimated_errors`, how many wrong
+        labels the joint of given and true labels estimates; `file`.
 
     Raises:
         ConfigError: the task is not the classification of texts, the number of folds is impossible, or the list or
@@ -72,7 +73,7 @@ def find_label_errors(
     probabilities = _out_of_fold(recipe, fold, folder, progress, fresh)
     rows, judged = training_rows(recipe), np.flatnonzero(fold >= 0)
     find = _single_label if recipe.kind == "single_label" else _multi_label
-    estimated, records = find(recipe, rows.select(judged), probabilities[judged], prune)
+    estimated, agreement, records = find(recipe, rows.select(judged), probabilities[judged], prune)
     file = output or folder / "label-errors.jsonl"
     if recipe.is_main_process:
         with lines_file(file) as write:
@@ -81,6 +82,7 @@ def find_label_errors(
         "rows": len(judged),
         "not_judged": [row_id for row_id, k in zip(column(rows, "row_id"), fold, strict=True) if k < 0],
         "folds": folds,
+        "agreement": agreement,
         "estimated_errors": estimated,
         "label_errors": records,
         "file": str(file),
@@ -116,7 +118,9 @@ def closing_lines(found: Mapping[str, Any]) -> list[str]:
     rows, count = found["rows"], len(found["label_errors"])
     lines = [
         f"{count:,} of {rows:,} rows are in {found['file']}, worst first by the probability of the given label; "
-        f"of all labels about {found['estimated_errors']:,} are estimated to be wrong"
+        f"of all labels about {found['estimated_errors']:,} are estimated to be wrong",
+        f"models that never saw the rows agree with {found['agreement']:.1%} of the labels; the fewer, the more of the "
+        "list is their own mistakes: train them as well as you would the model itself",
     ]
     if alone := found["not_judged"]:
         lines.append(f"not judged, as the only rows of a label: {shown(alone)}")
@@ -173,8 +177,8 @@ def _out_of_fold(recipe: "Recipe", fold: np.ndarray, folder: Path, progress: boo
 
 def _single_label(
     recipe: "Recipe", rows: "datasets.Dataset", probabilities: np.ndarray, prune: Prune
-) -> tuple[int, list[dict[str, Any]]]:
-    """Estimated number of wrong labels, and the records of the flagged rows, worst first."""
+) -> tuple[int, float, list[dict[str, Any]]]:
+    """Estimated number of wrong labels, agreement, and the records of the flagged rows, worst first."""
     assert recipe.labels is not None
     names = recipe.labels.names
     given = recipe.labels.encode(column(rows, _target(recipe)))
@@ -187,12 +191,12 @@ def _single_label(
         {**text, "given": names[given[i]], "suggested": names[other[i]], "score": float(sure[i])}
         for text, i in zip(texts, worst, strict=True)
     ]
-    return round(float(joint.sum() - np.trace(joint))), records
+    return round(float(joint.sum() - np.trace(joint))), float((probabilities.argmax(axis=1) == given).mean()), records
 
 
 def _multi_label(
     recipe: "Recipe", rows: "datasets.Dataset", probabilities: np.ndarray, prune: Prune
-) -> tuple[int, list[dict[str, Any]]]:
+) -> tuple[int, float, list[dict[str, Any]]]:
     """The same with every label judged by itself, present or absent: a row is as bad as its worst label."""
     assert recipe.labels is not None
     given = np.zeros(probabilities.shape, np.int64)
@@ -217,7 +221,7 @@ def _multi_label(
         }
         for text, i in zip(_texts(rows.select(worst)), worst, strict=True)
     ]
-    return round(estimated), records
+    return round(estimated), float(((probabilities >= recipe.options.threshold) == given).mean()), records
 
 
 def _target(recipe: "Recipe") -> str:

@@ -51,6 +51,8 @@ def test_flipped_rows_are_listed_worst_first_and_folds_resume(tiny_bert, tmp_pat
     assert found["not_judged"] == ["lone"]
     assert found["rows"] == 60
     assert 2 <= found["estimated_errors"] <= 4
+    assert found["agreement"] <= 58 / 60  # the flipped ones, and few more, are not as the models say
+    assert found["agreement"] > 0.9
     folder = tmp_path / "run-folds"
     assert sorted(path.name for path in folder.iterdir()) == [
         "audit.json",
@@ -89,8 +91,9 @@ def test_several_labels_a_row_are_judged_one_by_one(tiny_bert, tmp_path):
     probabilities[7, 1] = 0.95
     recipe = make(tiny_bert, tmp_path, rows, options={"problem": "multi_label"})
     recipe.load()
-    estimated, records = _multi_label(recipe, recipe.splits.train, probabilities, "class")
+    estimated, agreement, records = _multi_label(recipe, recipe.splits.train, probabilities, "class")
     assert estimated == 2
+    assert agreement == pytest.approx(118 / 120)  # three labels a row, two of them wrong
     assert [(r["row_id"], r["given"], r["suggested"]) for r in records] == [
         ("r7", ["money", "place"], ["money", "mood", "place"]),
         ("r8", ["money"], []),
@@ -128,11 +131,13 @@ def test_other_tasks_are_refused_with_the_reason(tiny_bert, tmp_path, kind):
 
 def test_long_names_of_labels_are_shown_whole():
     record = {"row_id": "r1", "score": 0.1, "given": "G" * 40, "suggested": "S" * 40, "text": "some words " * 9}
-    found = {"label_errors": [record], "rows": 9, "not_judged": ["r8"], "estimated_errors": 2, "file": "list.jsonl"}
+    found = {"label_errors": [record], "rows": 9, "not_judged": ["r8"], "agreement": 0.75, "estimated_errors": 2}
+    found["file"] = "list.jsonl"
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(error_table(found))
     printed = console.export_text()
     assert (printed.count("G"), printed.count("S")) == (40, 40)
+    assert "agree with 75.0% of the labels" in closing_lines(found)[1]
     assert closing_lines(found)[-1] == "not judged, as the only rows of a label: r8"
 
 
