@@ -43,6 +43,20 @@ def compare_weights(first: Path, second: Path, order: Sequence[str] = ()) -> tup
     return len(names), [difference for difference in found if difference is not None]
 
 
+def unreadable(folder: Path) -> list[Path]:
+    """The safetensors files of a folder that are not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    bad = []
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (OSError, SafetensorError):
+            bad.append(path)
+    return bad
+
+
 def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
     """The open file that holds each tensor, by the tensor's name."""
     from safetensors import safe_open

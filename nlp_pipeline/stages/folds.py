@@ -11,6 +11,7 @@ from ..data.assembly import ROW_ID
 from ..data.carve import assign_folds
 from ..data.labels import column
 from ..errors import ConfigError
+from ..secrets import literal
 
 if TYPE_CHECKING:
     import datasets
@@ -72,7 +73,7 @@ def fold_recipes(recipe: "Recipe", fold: np.ndarray, folder: Path) -> Iterator["
         places = {split: f"memory:{split}" for split in in_memory}
         data = DataConfig(**places, id_column=ROW_ID, split_seed=recipe.config.data.split_seed)
         name = f"fold-{number + 1}-of-{count}"
-        output = OutputConfig(dir=str(folder / name))
+        output = OutputConfig(dir=literal(folder / name))
         audit = AuditConfig(enabled=False)  # all rows are one recipe's, and audited as such
         config = recipe.config.model_copy(update={"name": name, "data": data, "audit": audit, "output": output})
         yield type(recipe).from_config(config, in_memory)

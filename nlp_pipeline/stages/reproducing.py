@@ -11,8 +11,10 @@ from ..config import build_config
 from ..config.keywords import SPLITS
 from ..config.loading import read_recipe
 from ..errors import NlpPipelineError, ReproductionError
+from ..modeling.comparison import compare_weights, unreadable
 from ..progress import Reporter
-from ..run_directory import RunDirectory, folder_hash, text_hash
+from ..run_directory import RunDirectory, folder_hash, read_json, text_hash
+from ..secrets import literal
 from .directory import make_manifest
 from .tokenizing import make_encoder
 
@@ -80,13 +82,25 @@ def _read_manifest(old: RunDirectory) -> dict[str, Any]:
             f"{old.path} is no finished run: there is no {', '.join(missing)} in it; expected the folder that "
             "`nlp-pipeline train` filled to its end"
         )
-    try:
-        manifest: dict[str, Any] = json.loads(old.manifest.read_text(encoding="utf-8"))
-        if not {"inputs", "tokenizer", "packages"} <= manifest.keys():
-            raise ValueError
-    except (ValueError, AttributeError):
-        raise ReproductionError(f"{old.manifest} is not what a run writes; is it damaged?") from None
+    manifest = read_json(old.manifest)
+    whole = {old.manifest: _is_manifest(manifest), old.results: isinstance(read_json(old.results).get("scores"), dict)}
+    problems = [f"{file} is not what a run writes; is it damaged?" for file, good in whole.items() if not good]
+    problems += [f"{file} is damaged: its tensors can't be read" for file in unreadable(old.model)]
+    if problems:
+        raise ReproductionError(problems)
     return manifest
+
+
+def _is_manifest(found: Mapping[str, Any]) -> bool:
+    """Whether everything has the form in which it is read here."""
+    arithmetic, inputs = found.get("arithmetic", {}), found.get("inputs")
+    if not isinstance(inputs, dict) or not isinstance(arithmetic, dict) or "tokenizer" not in found:
+        return False
+    if not all(isinstance(part, dict) for part in (inputs.get("data"), found.get("model_files"))):
+        return False
+    threads = arithmetic.get("threads", 1)
+    rows = [part.get("rows") if isinstance(part, dict) else None for part in inputs["data"].values()]
+    return all(isinstance(number, int) for number in (threads, *rows)) and 1 <= threads <= 2**16
 
 
 def _rebuild(old: RunDirectory, output: Path, manifest: Mapping[str, Any]) -> "Recipe":
@@ -96,7 +110,7 @@ def _rebuild(old: RunDirectory, output: Path, manifest: Mapping[str, Any]) -> "R
     problems = []
     if output.resolve() == old.path.resolve():
         problems.append(f"--output: {output} is the run itself; choose another folder")
-    if manifest.get("recipe_sha256") not in (None, text_hash(old.recipe.read_text(encoding="utf-8"))):
+    if manifest.get("recipe_sha256") not in (None, text_hash(old.recipe.read_text("utf-8", "replace"))):
         problems.append(f"{old.recipe} was edited since the run wrote it; put it back, or train it as a run of its own")
     try:
         raw, faults = read_recipe(old.recipe)
@@ -109,7 +123,7 @@ def _rebuild(old: RunDirectory, output: Path, manifest: Mapping[str, Any]) -> "R
                 )
         if problems:
             raise ReproductionError(problems)
-        raw["output"] = {**(raw.get("output") or {}), "dir": str(output)}
+        raw["output"] = {**(raw.get("output") or {}), "dir": literal(output)}
         config = build_config(raw)
     except ReproductionError:
         raise
@@ -193,7 +207,6 @@ def _threads(manifest: Mapping[str, Any]) -> Iterator[None]:
 
 def _compare(recipe: "Recipe", old: RunDirectory, notes: list[str]) -> dict[str, Any]:
     """Both runs' weights and scores."""
-    from ..modeling.comparison import compare_weights
     from .predicting import loaded_model
 
     new = recipe.run_directory

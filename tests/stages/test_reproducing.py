@@ -157,9 +157,18 @@ def test_what_is_no_finished_run_is_said(run, tmp_path):
         reproduce(tmp_path / "nothing")
     with pytest.raises(ReproductionError, match="is the run itself"):
         reproduce(run, output=run)
-    (run / "manifest.json").write_text("[1]")
-    with pytest.raises(ReproductionError, match="is not what a run writes"):
-        reproduce(run)
+    (run / "results.json").write_bytes(b"\xff{")
+    (run / "model" / "model.safetensors").write_bytes(b"cut")
+    for content in (
+        "[1]",
+        "{",
+        '{"inputs": 3}',
+        '{"inputs": {"data": {"train": 1}}, "tokenizer": 1, "model_files": {}}',
+    ):
+        (run / "manifest.json").write_text(content)
+        with pytest.raises(ReproductionError, match="is not what a run writes") as error:
+            reproduce(run)
+        assert len(error.value.problems) == 3
 
 
 def test_a_run_that_went_on_under_other_settings_says_so(finished, run, tmp_path):
