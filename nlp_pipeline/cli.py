@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -26,6 +26,8 @@ OTHERS_WAIT_SECONDS = 5.0
 """How long the other processes leave it to the main one to report an error and end the run."""
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What a disk says when it can take no more."""
+DIFFERENT = 5
+"""Exit code of a reproduction that isn't bit-equal to its run."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
 
 Trust = Annotated[
@@ -140,6 +142,60 @@ def audit(
             print(f"Train on the cleaned rows: nlp-pipeline train {fix / 'recipe.yaml'}")
     if (left or found).errors:
         raise typer.Exit(2)
+
+
+@app.command(name="label-errors")
+def label_errors(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML)")],
+    overrides: Overrides = None,
+    folds: Annotated[int, typer.Option(help="Models to train, each without its share of the rows")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the list here as JSON Lines")] = None,
+    prune: Annotated[Literal["class", "noise_rate", "both"], typer.Option(help="How many to list")] = "class",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train the folds anew beside earlier ones")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only")] = False,
+) -> None:
+    """List training rows whose label is likely wrong, worst first. The same command resumes."""
+    import json
+
+    from .recipe import Recipe
+    from .run_directory import finite
+    from .stages.label_errors import closing_lines, error_table, find_label_errors
+
+    with resume_hint():
+        made = Recipe.from_yaml(recipe, *(overrides or []))
+        found = find_label_errors(made, folds, progress=not as_json, output=output, fresh=fresh, prune=prune)
+    if not made.is_main_process:
+        return
+    if as_json:
+        print(json.dumps(finite(found), ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        Console().print(error_table(found))
+        print(*closing_lines(found), sep="\n")
+
+
+@app.command()
+def reproduce(
+    run: Annotated[Path, typer.Argument(help="A finished run directory")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new run")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse other versions and devices too")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew beside an earlier reproduction")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only")] = False,
+) -> None:
+    """Make a finished run again from its manifest; say whether it is bit-equal. Exit code 5 where it isn't."""
+    import json
+
+    from .run_directory import finite
+    from .stages.reproducing import describe
+    from .stages.reproducing import reproduce as again
+
+    with resume_hint():
+        outcome = again(run, output, strict, fresh, progress=not as_json)
+    if outcome:
+        print(json.dumps(finite(outcome)) if as_json else "\n".join(describe(outcome)))
+        if not outcome["equal"]:
+            raise typer.Exit(DIFFERENT)
 
 
 @app.command()

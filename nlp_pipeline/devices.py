@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 
@@ -96,6 +96,31 @@ def has_bf16() -> bool:
     if torch.backends.mps.is_available():
         return False
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_DYNAMIC", "MKL_NUM_THREADS", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG")
+"""Variables by which libraries choose how to split and order their sums."""
+
+
+def arithmetic(device: str, packed: bool) -> dict[str, Any]:
+    """What the last bit of a result depends on besides versions, precision and processes.
+
+    Args:
+        device: its type, `cpu` or `cuda`.
+        packed: whether the model runs without padding, so that the attention kernel in C may serve.
+    """
+    import torch
+
+    found: dict[str, Any] = {"threads": torch.get_num_threads()}
+    found |= {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+    if device == "cpu":
+        from .modeling import native
+
+        found["instructions"] = torch.backends.cpu.get_cpu_capability()
+        found["native_attention"] = packed and native.library() is not None
+    else:
+        found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return found
 
 
 def device_name() -> str:

@@ -79,6 +79,13 @@ class NonFiniteError(NlpPipelineError):
     heading = "Training stopped on a bad number"
 
 
+class ReproductionError(NlpPipelineError):
+    """A run can't be made again: its data, model or recipe isn't what it was. Raised before training."""
+
+    exit_code = 2
+    heading = "The run can't be reproduced"
+
+
 class MissingExtraError(NlpPipelineError):
     """A feature needs a package that is an extra of this one."""
 

@@ -258,6 +258,11 @@ def git_commit() -> str | None:
     return answer.stdout.strip() or None
 
 
+def text_hash(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def folder_hash(path: Path) -> dict[str, str]:
     """SHA-256 of every file of a folder, by relative name."""
     hashes = {}

@@ -225,6 +225,17 @@ class TrainingConfig(Section):
     """Steps between reads of the loss (each read waits for the device)."""
 
 
+class IntervalsConfig(Section):
+    """Percentile bootstrap of the final scores: rows drawn with replacement (Efron 1979)."""
+
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Share of such intervals that hold the score of endlessly many rows like these."""
+    resamples: int = Field(1000, ge=100)
+    """Draws of the rows; fewer are made of many rows where a metric is slow, or none at all."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draws."""
+
+
 class EvaluationConfig(Section):
     """What is measured, and when."""
 
@@ -236,6 +247,8 @@ class EvaluationConfig(Section):
     """The metric that decides which checkpoint is best, or `loss`; by default the task's."""
     greater_is_better: bool | None = None
     """Whether a larger `best` is better; only needed for a metric that isn't built in."""
+    intervals: IntervalsConfig | None = IntervalsConfig()
+    """Confidence intervals of the final scores; null leaves them out."""
 
 
 class CheckpointConfig(Section):

@@ -96,4 +96,6 @@ def validation_scores(recipe: "Recipe", model: Any) -> dict[str, float]:
 
     assert recipe.splits is not None
     assert recipe.splits.validation is not None
-    return score_table(recipe, model, recipe.splits.validation, recipe.tables["validation"], "Evaluating")
+    found = score_table(recipe, model, recipe.splits.validation, recipe.tables["validation"], "Evaluating")
+    scores: dict[str, float] = found["scores"]
+    return scores

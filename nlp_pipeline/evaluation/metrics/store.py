@@ -35,6 +35,7 @@ class OutputStore:
         self._whole = any(wants_scores(name) for name in self.names)
         self._chosen = any(name in METRICS and METRICS[name].reference_score_does for name in self.names)
         self._columns: dict[str, GrowingArray | TagColumn] = {}
+        self._grouped = 0
         self._first: tuple[Kind, tuple[str, ...]] | None = None
 
     def add(self, outputs: Outputs) -> None:
@@ -45,6 +46,9 @@ class OutputStore:
             columns["scores"] = outputs.scores
         elif outputs.scores is not None and self._chosen:
             columns["reference_scores"] = outputs.scores[np.arange(len(outputs)), np.asarray(outputs.references)]
+        if outputs.row_of is not None:
+            columns["row_of"] = outputs.row_of + self._grouped
+            self._grouped += int(outputs.row_of.max(initial=-1)) + 1
         for name, values in columns.items():
             tags = outputs.kind == "tags"
             if name not in self._columns:
