@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .devices import launched_rank, leave_processes
+from .devices import launched_processes, launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
 from .startup import hold_collector, release_collector
 
@@ -23,8 +23,10 @@ app = typer.Typer(
 )
 OTHERS_WAIT_SECONDS = 5.0
 """How long the other processes leave it to the main one to report an error and end the run."""
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""What a disk says when it can take no more."""
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+"""What a disk says when it can take no more, or nothing from us."""
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "remote worker", "NCCL")
+"""What gloo and NCCL say, among other things, when another process has ended or does not answer."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
 
 
@@ -214,7 +216,13 @@ def crashed() -> NoReturn:
     """What is printed for an error that nobody foresaw, and the end."""
     import traceback
 
-    traceback.print_exc()
+    text = traceback.format_exc()
+    if launched_processes() > 1:
+        text = f"In process {launched_rank()}:\n{text}"
+        # Not its own fault: the process at fault shows its traceback, unless it was killed.
+        if any(words in text for words in PEER_LOST):
+            text = f"process {launched_rank()}: another process has ended or does not answer; its error stands above"
+    print(text, file=sys.stderr)
     print("\nThe run crashed; its checkpoints and metric log are kept.", file=sys.stderr)
     hint()
     raise SystemExit(1) from None
@@ -224,7 +232,8 @@ def hint() -> None:
     """The command that goes on."""
     import shlex
 
-    print(f"Go on with the same command: nlp-pipeline {shlex.join(sys.argv[1:])}", file=sys.stderr)
+    launcher = f"accelerate launch … {sys.argv[0]}" if launched_processes() > 1 else "nlp-pipeline"
+    print(f"Go on with the same command: {launcher} {shlex.join(sys.argv[1:])}", file=sys.stderr)
 
 
 def show_error(error: NlpPipelineError) -> None:

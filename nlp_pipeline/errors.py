@@ -77,6 +77,13 @@ class NonFiniteError(NlpPipelineError):
     heading = "Training stopped on a bad number"
 
 
+class OutOfMemoryError(NlpPipelineError):
+    """A forward and backward pass doesn't fit into memory, and can't be cut any smaller. Checkpoints are kept."""
+
+    exit_code = 6
+    heading = "Memory ran out"
+
+
 class MissingExtraError(NlpPipelineError):
     """A feature needs a package that is an extra of this one."""
 

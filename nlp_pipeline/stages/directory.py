@@ -36,6 +36,7 @@ FREE = {
         "verify_parity",
         "compile",
         "on_non_finite",
+        "peer_timeout",
     },
     "evaluation": {"metrics", "every"},
 }

@@ -112,21 +112,26 @@ def score_windows(
     total: int,
     write: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> dict[str, float]:
-    """Metrics and loss over windows of rows and what the model said of them; no more than one window is held."""
+    """Metrics and loss over windows of rows and what the model said of them.
+
+    No more than one window is held, and a few bytes a row; which window a batch was in plays no part in the sums.
+    """
     from ..evaluation.metrics.store import OutputStore
-    from ..evaluation.prediction import shared_from_main
+    from ..evaluation.prediction import mean_loss, shared_from_main
 
     store = OutputStore(recipe.metrics, total)
-    loss = weight = 0.0
+    losses: list[float] = []
+    weights: list[float] = []
     for rows, found in predicted:
-        loss, weight = loss + found.loss_sum, weight + found.weight
+        losses += found.losses
+        weights += found.weights
         if recipe.accelerator.is_main_process:
             store.add(recipe.outputs(found.values, rows))
             if write is not None:
                 write(recipe.postprocess(found.values, rows))
     scores: dict[str, float] = {}
     if recipe.accelerator.is_main_process:
-        scores = store.compute() | {"loss": loss / weight if weight else float("nan")}
+        scores = store.compute() | {"loss": mean_loss(losses, weights)}
     shared: dict[str, float] = shared_from_main(scores, recipe.accelerator)
     return shared
 
