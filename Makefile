@@ -3,6 +3,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 WORKERS ?= 2            # test processes
+HOURS ?= 1              # of make soak
 PYTEST_ARGS ?=          # e.g. make test PYTEST_ARGS="-k metrics -x"
 PIP_ARGS ?=             # e.g. where to find a CPU-only PyTorch
 
@@ -15,7 +16,7 @@ DEMO_RECIPE := recipes/text-classification/sample-topics.yaml
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-all check format bench constraints clean
+.PHONY: help demo test test-slow test-all soak check format bench constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -31,6 +32,9 @@ test-slow: .venv/.ready-dev ## Run the slow and the multi-process tests only
 	$(PYTEST) -m "(slow or multi_process) and not gpu and not network" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-all: test test-slow ## Run all tests but those that need a GPU or the network
+
+soak: .venv/.ready-dev ## Kill training at random moments for HOURS (1) and compare the weights
+	$(BIN)/python -m tests.faults.soak --hours $(HOURS)
 
 check: .venv/.ready-dev ## Lint, check the format and the types
 	$(BIN)/ruff check

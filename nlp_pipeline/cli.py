@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from .devices import launched_rank, leave_processes
+from .devices import launched_processes, launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
 from .secrets import redact
 from .startup import hold_collector, release_collector
@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 OTHERS_WAIT_SECONDS = 5.0
 """How long the other processes leave it to the main one to report an error and end the run."""
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""What a disk says when it can take no more."""
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+"""What a disk says when it can take no more, or nothing from us."""
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "remote worker", "NCCL")
+"""What gloo and NCCL say, among other things, when another process has ended or does not answer."""
 DIFFERENT = 5
 """Exit code of a reproduction that isn't bit-equal to its run."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
@@ -282,17 +284,24 @@ def crashed() -> NoReturn:
 
 
 def show_traceback() -> None:
-    """The traceback of the error at hand, passwords hidden."""
+    """The traceback of the error at hand, passwords hidden; of several processes it says whose it is."""
     import traceback
 
-    print(redact(traceback.format_exc()), end="", file=sys.stderr)
+    text = redact(traceback.format_exc())
+    if launched_processes() > 1:
+        text = f"In process {launched_rank()}:\n{text}"
+        # Not its own fault: the process at fault shows its traceback, unless it was killed.
+        if any(words in text for words in PEER_LOST):
+            text = f"process {launched_rank()}: another process has ended or does not answer; its error stands above\n"
+    print(text, end="", file=sys.stderr)
 
 
 def hint() -> None:
     """The command that goes on."""
     import shlex
 
-    print(f"Go on with the same command: nlp-pipeline {redact(shlex.join(sys.argv[1:]))}", file=sys.stderr)
+    launcher = f"accelerate launch … {sys.argv[0]}" if launched_processes() > 1 else "nlp-pipeline"
+    print(f"Go on with the same command: {launcher} {redact(shlex.join(sys.argv[1:]))}", file=sys.stderr)
 
 
 def show_error(error: NlpPipelineError) -> None:

@@ -21,14 +21,18 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0") or 0)
 
 
-def make_accelerator(precision: str = "auto") -> "Accelerator":
+def make_accelerator(precision: str = "auto", peer_timeout: float | None = None) -> "Accelerator":
     """An Accelerator in the wanted precision.
 
     Args:
         precision: `fp32`, `bf16`, `fp16`; `auto` takes the launcher's setting, else bf16 where the device has it.
+        peer_timeout: minutes that a process waits for the others; None leaves it to torch (10 or 30).
     """
+    from datetime import timedelta
+
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
 
     for variable, name in SHARDING.items():
         if os.environ.get(variable, "").lower() in ("true", "1"):
@@ -44,7 +48,8 @@ def make_accelerator(precision: str = "auto") -> "Accelerator":
         mixed = "no" if precision == "fp32" else precision
     # Accelerate keeps one state for the whole program; a notebook may run one recipe in bf16 and the next in fp32.
     AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=mixed, cpu=_without_accelerator())
+    group = InitProcessGroupKwargs(timeout=None if peer_timeout is None else timedelta(minutes=peer_timeout))
+    accelerator = Accelerator(mixed_precision=mixed, cpu=_without_accelerator(), kwargs_handlers=[group])
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
@@ -121,6 +126,14 @@ def arithmetic(device: str, packed: bool) -> dict[str, Any]:
     else:
         found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     return found
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device, the CPU or Python saying that there is no memory left."""
+    import torch
+
+    # torch's allocator for the CPU has no error type of its own.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def device_name() -> str:

@@ -86,6 +86,13 @@ class ReproductionError(NlpPipelineError):
     heading = "The run can't be reproduced"
 
 
+class OutOfMemoryError(NlpPipelineError):
+    """A forward and backward pass doesn't fit into memory, and can't be cut any smaller. Checkpoints are kept."""
+
+    exit_code = 6
+    heading = "Memory ran out"
+
+
 class MissingExtraError(NlpPipelineError):
     """A feature needs a package that is an extra of this one."""
 

@@ -301,7 +301,8 @@ class Recipe(TaskContract):
         if self._accelerator is None:
             from .devices import make_accelerator
 
-            self._accelerator = make_accelerator(self.config.training.precision)
+            training = self.config.training
+            self._accelerator = make_accelerator(training.precision, training.peer_timeout)
         return self._accelerator
 
     @property

@@ -221,6 +221,9 @@ class TrainingConfig(Section):
     """Compile the layers with torch.compile. Half a minute at the start, for a gain on CUDA; on a CPU it was slower."""
     verify_parity: bool = False
     """Compare the first batch's loss and gradient with those of the padded eager model, and stop if they differ."""
+    peer_timeout: float = Field(60, gt=0)
+    """Minutes that a process waits for the others before it gives the run up (they wait while the main one tokenizes).
+    A process that dies on the same machine is noticed at once."""
     log_every: int = Field(10, ge=1)
     """Steps between reads of the loss (each read waits for the device)."""
 

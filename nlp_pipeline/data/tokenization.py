@@ -119,13 +119,18 @@ class Encoder:
 
 
 class TokenTable:
-    """Tokenized rows, mostly memory-mapped; sequences come out as views, never as Python lists."""
+    """Tokenized rows, mostly memory-mapped; sequences come out as views, never as Python lists.
 
-    def __init__(self, table: "pa.Table") -> None:
+    Args:
+        distinct: int64[n], every id in `input_ids`, where that is known already.
+    """
+
+    def __init__(self, table: "pa.Table", distinct: np.ndarray | None = None) -> None:
         self.columns: tuple[str, ...] = tuple(table.column_names)
         self._table = table
         self._ragged: dict[str, tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]] = {}
         self._flat: dict[str, np.ndarray] = {}
+        self._distinct = distinct
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -146,11 +151,15 @@ class TokenTable:
             self._flat[name] = self._table.column(name).to_numpy()
         return self._flat[name]
 
-    def distinct(self, name: str) -> np.ndarray:
-        """int64[n], ascending: every value that occurs in a column of sequences."""
-        _, values, _ = self._chunks(name)
-        parts = [np.unique(chunk) for chunk in values]
-        return np.unique(np.concatenate(parts)).astype(np.int64) if parts else np.zeros(0, np.int64)
+    @property
+    def distinct_ids(self) -> np.ndarray:
+        """int64[n], ascending: every id that occurs in `input_ids`."""
+        if self._distinct is None:
+            seen = SeenIds()
+            for chunk in self._chunks("input_ids")[1]:
+                seen.add(chunk)
+            self._distinct = seen.ids
+        return self._distinct
 
     def sequences(self, name: str, rows: np.ndarray) -> list[np.ndarray]:
         """The sequences of the given rows, as views of the mapped file."""
@@ -169,6 +178,25 @@ class TokenTable:
             values = [c.values.to_numpy(zero_copy_only=False) for c in chunks]
             self._ragged[name] = (starts, values, [c.offsets.to_numpy() for c in chunks])
         return self._ragged[name]
+
+
+class SeenIds:
+    """Which ids have occurred, collected part by part: a mark an id, which takes a fifteenth of sorting them."""
+
+    def __init__(self) -> None:
+        self._seen = np.zeros(0, np.bool_)
+
+    def add(self, ids: np.ndarray) -> None:
+        """Count these in."""
+        beyond = int(ids.max(initial=-1)) + 1 - len(self._seen)
+        if beyond > 0:
+            self._seen = np.pad(self._seen, (0, beyond))
+        self._seen[ids] = True
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64[n], ascending."""
+        return np.flatnonzero(self._seen)
 
 
 @dataclass(frozen=True)
@@ -245,8 +273,6 @@ def tokenize(
         name: the run's name, by which the last key is remembered to say what changed.
         progress: called with the number of rows done since the last call.
     """
-    import datasets
-
     key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
     root = cache if cache is not None else Path(tempfile.mkdtemp(prefix="nlp-pipeline-"))
     folder = root / key
@@ -255,11 +281,19 @@ def tokenize(
     if not hit:
         _write(rows, preprocess, parts, folder, progress)
     _remember(root, name, split, parts)
-    table = TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")).data.table)
+    table = read_table(folder)
     if cache is None:
         shutil.rmtree(root)  # the mapping stays valid after its file is gone
         reason = "cache is off"
     return table, CacheReport(split, hit, reason, key, len(table), table.truncated_share)
+
+
+def read_table(folder: Path) -> TokenTable:
+    """A tokenized split, mapped into memory from its folder in the cache."""
+    import datasets
+
+    distinct = np.array(json.loads((folder / "distinct.json").read_text()), np.int64)
+    return TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")).data.table, distinct)
 
 
 def tokenize_window(
@@ -296,16 +330,20 @@ def _write(
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
-        writer = None
+        writer, seen = None, SeenIds()
         with open(aside / "rows.arrow", "wb") as sink:
             for table in _token_batches(rows, preprocess):
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)
+                for chunk in table.column("input_ids").chunks:
+                    seen.add(chunk.values.to_numpy(zero_copy_only=False))
                 progress(len(table))
             if writer is not None:
                 writer.close()
             sink.flush()
             os.fsync(sink.fileno())
+        # Reading all ids again at every start would take minutes for long rows.
+        (aside / "distinct.json").write_text(json.dumps(seen.ids.tolist()))
         (aside / "parts.json").write_text(json.dumps(parts, indent=1, sort_keys=True, default=str))
         try:
             aside.rename(folder)

@@ -1,6 +1,8 @@
 """Forward passes without gradients: each row once, for any number of processes, in the rows' own order."""
 
 import contextlib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,8 @@ import numpy as np
 
 from ..data.batching import sorted_batches
 from ..data.fields import collate
+from ..devices import ran_out_of_memory
+from ..errors import OutOfMemoryError
 from ..progress import Bar
 
 if TYPE_CHECKING:
@@ -21,18 +25,13 @@ if TYPE_CHECKING:
 class RowOutputs:
     """What the model said of each row.
 
-    `values` has one array a row, as the task's `collect` gave it; `loss_sum` is the loss summed over all targets and
-    `weight` what the task makes of their number, 0 where the rows have no labels.
+    `values` has one array a row, as the task's `collect` gave it; `losses` has each batch's loss summed over its
+    targets and `weights` what the task makes of their number, both empty where the rows have no labels.
     """
 
     values: list[np.ndarray]
-    loss_sum: float
-    weight: float
-
-    @property
-    def loss(self) -> float:
-        """The mean loss over all targets, NaN without any."""
-        return self.loss_sum / self.weight if self.weight else float("nan")
+    losses: list[float]
+    weights: list[float]
 
 
 def predict_table(
@@ -46,10 +45,16 @@ def predict_table(
 ) -> RowOutputs:
     """Run a model over a table, longest rows first; every process returns the outputs of all rows.
 
+    The result is the same to the last digit on any number of processes: batches are made before they are shared out,
+    and `mean_loss` rounds the sums over them once, so that their order plays no part.
+
     Args:
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
         only: int[n], positions of the rows to run, if not all; the outputs come in this order.
+
+    Raises:
+        OutOfMemoryError: a forward pass does not fit; since the longest rows come first, it says so at once.
     """
     import torch
 
@@ -63,27 +68,43 @@ def predict_table(
     mine = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)[accelerator.process_index]
     rows: list[int] = []
     values: list[np.ndarray] = []
-    loss = weight = 0.0
+    losses: list[float] = []
+    weights: list[float] = []
     with torch.inference_mode():
         for part in mine:
             batch = collate(table, fields, chosen[part])
             if "labels" in batch.targets:
-                weight += recipe.weigh(batch.targets)
+                weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
-            with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
-                outputs = model(**batch.inputs)
+            try:
+                with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
+                    outputs = model(**batch.inputs)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                raise OutOfMemoryError(
+                    f"{len(part)} rows of {int(batch.lengths.max())} tokens do not fit into memory in one forward pass "
+                    f"({str(error).splitlines()[0]}); set batch.evaluation below {len(part)}"
+                ) from error
             if "labels" in batch.targets:
-                loss += float(recipe.loss(outputs, batch.targets))
+                losses.append(float(recipe.loss(outputs, batch.targets)))
             values += recipe.collect(outputs, batch)
             rows += part.tolist()
             if bar is not None:
                 bar.advance(len(part) * accelerator.num_processes)
-    gathered = _gather((rows, values, loss, weight), accelerator)
+    gathered = _gather((rows, values, losses, weights), accelerator)
     ordered: list[Any] = [None] * len(chosen)
     for part_rows, part_values, _, _ in gathered:
         for row, value in zip(part_rows, part_values, strict=True):
             ordered[row] = value
-    return RowOutputs(ordered, sum(part[2] for part in gathered), sum(part[3] for part in gathered))
+    losses, weights = ([number for part in gathered for number in part[i]] for i in (2, 3))
+    return RowOutputs(ordered, losses, weights)
+
+
+def mean_loss(losses: Iterable[float], weights: Iterable[float]) -> float:
+    """The mean over all targets, from the batches' sums in any order; NaN without any."""
+    weight = math.fsum(weights)
+    return math.fsum(losses) / weight if weight else math.nan
 
 
 def _gather(mine: tuple[Any, ...], accelerator: "Accelerator") -> list[tuple[Any, ...]]:

@@ -44,6 +44,7 @@ FREE = {
         "verify_parity",
         "compile",
         "on_non_finite",
+        "peer_timeout",
     },
     "evaluation": {"metrics", "every", "intervals"},
 }

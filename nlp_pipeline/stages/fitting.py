@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CheckpointError
 from ..startup import collect_all
 from .directory import check_directory, identity, write_start
 
@@ -17,7 +18,7 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
 
     from ..modeling.loading import load_model
     from ..modeling.parameters import add_lora, freeze, merge_lora
-    from ..training.checkpoint import load_weights, name_of
+    from ..training.checkpoint import START_ANEW, load_weights, name_of, verify
     from ..training.loop import fit
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
@@ -47,9 +48,14 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     )
     recipe.timing["fit"] = time.monotonic() - began
     if accelerator.is_main_process:
+        if not run.manifest.exists():  # the folder was taken away meanwhile, and made anew by a save
+            write_start(recipe)
         bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         if state.best_step not in (None, state.step):  # else they are the weights in hand
-            load_weights(run.checkpoints / name_of(state.best_step), bare)
+            best = run.checkpoints / name_of(state.best_step)
+            if problem := verify(best):
+                raise CheckpointError(f"{best}, which held the best weights, can't be used: {problem}; {START_ANEW}")
+            load_weights(best, bare)
         if config.training.lora:
             bare.save_pretrained(run.path / "adapter")
         from ..saved_model import save_model

@@ -113,26 +113,30 @@ def score_windows(
     write: Callable[[list[dict[str, Any]]], None] | None = None,
     intervals: "IntervalsConfig | None" = None,
 ) -> dict[str, Any]:
-    """Metrics and loss over windows of rows and what the model said of them; no more than one window is held.
+    """Metrics and loss over windows of rows and what the model said of them.
+
+    No more than one window is held, and a few bytes a row; which window a batch was in plays no part in the sums.
 
     Returns:
         `scores` by metric; where intervals are wanted, `intervals` ([low, high] by metric) of this `confidence`.
     """
     from ..evaluation.intervals import bootstrap_intervals
     from ..evaluation.metrics.store import OutputStore
-    from ..evaluation.prediction import shared_from_main
+    from ..evaluation.prediction import mean_loss, shared_from_main
 
     store = OutputStore(recipe.metrics, total)
-    loss = weight = 0.0
+    losses: list[float] = []
+    weights: list[float] = []
     for rows, found in predicted:
-        loss, weight = loss + found.loss_sum, weight + found.weight
+        losses += found.losses
+        weights += found.weights
         if recipe.accelerator.is_main_process:
             store.add(recipe.outputs(found.values, rows))
             if write is not None:
                 write(recipe.postprocess(found.values, rows))
     scores: dict[str, Any] = {}
     if recipe.accelerator.is_main_process:
-        scores["scores"] = store.compute() | {"loss": loss / weight if weight else float("nan")}
+        scores["scores"] = store.compute() | {"loss": mean_loss(losses, weights)}
         if intervals is not None:
             scores["intervals"] = bootstrap_intervals(recipe.metrics, store.outputs(), intervals)
             scores["confidence"] = intervals.confidence

@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ class TrainState:
     """Where training stands.
 
     `step` counts optimizer steps done, of `total_steps` planned; `best_step` is the evaluation that `best_score` was
-    read at; `stale` counts evaluations since then; `examples` counts rows seen.
+    read at; `stale` counts evaluations since then; `examples` counts rows seen; `skipped` counts steps left out for a
+    bad number. `evaluations` are the metric log's entries of evaluations, `log_size` is the log's length in bytes and
+    `losses` what is known of the usual loss.
     """
 
     step: int = 0
@@ -37,7 +40,11 @@ class TrainState:
     best_step: int | None = None
     stale: int = 0
     seconds: float = 0.0
+    skipped: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    log_size: int | None = None
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def take_snapshot(
     tensors = trained_tensors(model), _optimizer_tensors(optimizer)
     if copy:
         tensors = tuple({k: v.to("cpu", copy=True) for k, v in part.items()} for part in tensors)  # type: ignore[assignment]
-    return Snapshot(*tensors, replace(state), identity)
+    return Snapshot(*tensors, deepcopy(state), identity)
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:

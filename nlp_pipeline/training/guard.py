@@ -52,8 +52,7 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
 
 def row_names(recipe: Any, rows: Iterable[int]) -> str:
     """The ids of training rows, for a message."""
-    ids = column(recipe.splits.train, "row_id")
-    return shown([ids[row] for row in rows])
+    return shown(column(recipe.splits.train.select(list(rows)), "row_id"))
 
 
 def stop(stepper: "Stepper", given: "StepInput", why: str) -> NonFiniteError:
@@ -68,13 +67,21 @@ def stop(stepper: "Stepper", given: "StepInput", why: str) -> NonFiniteError:
 
 @dataclass
 class SpikeWatch:
-    """Finds losses that jump out of the course of the ones before them (mean and spread forget exponentially)."""
+    """Finds losses that jump out of the course of the ones before them (mean and spread forget exponentially).
+
+    `mean`, `variance` and `seen` are what a checkpoint keeps of it.
+    """
 
     mean: float = 0.0
     variance: float = 0.0
     seen: int = 0
     recent: dict[int, np.ndarray] = field(default_factory=dict)
     """Rows of the steps whose losses haven't been read yet, by step number from 1."""
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """What a checkpoint keeps: arguments for a new one that goes on as this one does."""
+        return {"mean": self.mean, "variance": self.variance, "seen": self.seen}
 
     def note(self, number: int, rows: np.ndarray) -> None:
         """Remember a step's rows until its loss is read."""

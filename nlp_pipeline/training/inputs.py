@@ -1,4 +1,8 @@
-"""What each optimizer step needs, made ready ahead of it in a thread of its own."""
+"""What each optimizer step needs, made ready ahead of it in a thread of its own.
+
+One thread is the design: rows are views of a mapped file, and training waited for it 0.1 % of the time (`data_wait`,
+MiniLM on Banking77, 2 cores). What it makes depends on the step's number alone; more workers add an order to keep.
+"""
 
 import queue
 import threading

@@ -13,7 +13,7 @@ from ..config.schema import BatchConfig, Config
 from ..data.batching import Sampler
 from ..errors import ConfigError, NonFiniteError, StoppedError
 from ..progress import Reporter
-from ..run_directory import RunDirectory
+from ..run_directory import RunDirectory, finite
 from ..startup import release_collector
 from .checkpoint import (
     START_ANEW,
@@ -114,9 +114,9 @@ def fit(
         graphs = compiled_graphs()
         reporter.say(f"compile: {compile_layers(bare)} layers, when the first batch comes")
     if config.training.verify_parity:
-        verify_parity(recipe, bare, table, sampler.epoch(0)[0], accelerator, reporter)
+        verify_parity(recipe, bare, table, next(sampler.epoch(0)), accelerator, reporter)
     model, prepared = accelerator.prepare(bare, optimizer)
-    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact)
+    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact, state.skipped)
     make = InputMaker(
         recipe,
         table,
@@ -136,9 +136,9 @@ def fit(
     label = f"Training, {plan.total_steps:,} steps"
     background = config.checkpoint.background
     in_background = accelerator.device.type != "cpu" if background == "auto" else background
-    spikes = SpikeWatch()
+    spikes = SpikeWatch(**state.losses)  # type: ignore[arg-type]
     with (
-        reporter.bar(label, sampler.rows_before(plan.total_steps), start=sampler.rows_before(state.step)) as bar,
+        reporter.bar(label, sampler.rows_before(plan.total_steps), start=state.examples) as bar,
         Prefetched(sampler.batches_from(state.step), make) as inputs,
         CheckpointWriter(run.checkpoints, config.checkpoint.keep, in_background) as writer,
         StopSignals() as signals,
@@ -183,15 +183,18 @@ def fit(
                     scores = evaluate(accelerator.unwrap_model(model))
                 model.train()
                 _judge(state, scores, recipe, config)
+                entry = {"step": state.step, "epoch": state.step / plan.steps_per_epoch, "validation": scores}
+                state.evaluations.append(finite(entry))
                 if accelerator.is_main_process:
-                    run.log({"step": state.step, "epoch": state.step / plan.steps_per_epoch, "validation": scores})
+                    run.log(entry)
                 mark = " (best so far)" if state.best_step == state.step else ""
                 reporter.say(f"step {state.step:,}: {_short(scores, recipe.best_metric)}{mark}")
 
             # --- At the same moments, every checkpoint.every steps, and when a signal asks to stop: save.
             if plan.saves_after(state.step) or stopping:
                 if accelerator.is_main_process:
-                    state.scaler = _scaler_state(accelerator)
+                    state.scaler, state.losses = _scaler_state(accelerator), spikes.kept
+                    state.skipped, state.log_size = stepper.all_skipped, run.log_size()
                     with _expanded(compact):
                         writer.save(bare, optimizer, state, identity)
                 accelerator.wait_for_everyone()
@@ -225,7 +228,7 @@ def _compact(recipe: "Recipe", model: Any, table: "TokenTable", reporter: Report
         if setting is True:
             reporter.say(f"compact vocabulary: off, {reason}")
         return None
-    used = np.union1d(table.distinct("input_ids"), recipe.encoder.tokenizer.all_special_ids)
+    used = np.union1d(table.distinct_ids, recipe.encoder.tokenizer.all_special_ids)
     embedding = model.get_input_embeddings()
     saved = (embedding.num_embeddings - len(used)) * embedding.embedding_dim * 12
     if setting == "auto" and saved < WORTH_BYTES:
@@ -288,7 +291,7 @@ def _resume(
             accelerator.scaler.load_state_dict(state.scaler)
     state.total_steps = plan.total_steps
     if accelerator.is_main_process:
-        run.rewind_log(state.step if path is not None else -1)
+        run.rewind_log(state.step if path is not None else -1, state.log_size, state.evaluations)
         remove_after(run.checkpoints, state.step)
     return state
 

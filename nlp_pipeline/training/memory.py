@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.fields import collate
 from ..data.tokenization import cache_root
-from ..devices import device_name
+from ..devices import device_name, ran_out_of_memory
 from ..run_directory import write_text
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
         rows = longest[: max(1, int(np.searchsorted(np.cumsum(table.lengths[longest]), tokens)))]
         try:
             _pass(recipe, stepper, table, rows)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
             return False
         finally:
             stepper.model.zero_grad(set_to_none=True)

@@ -11,6 +11,8 @@ import numpy as np
 
 from ..config.schema import TrainingConfig
 from ..data.fields import Batch, collate
+from ..devices import ran_out_of_memory
+from ..errors import OutOfMemoryError
 from .guard import MOST_SKIPPED, bad_rows, stop
 from .inputs import StepInput
 
@@ -31,6 +33,7 @@ class Stepper:
         model: as accelerate prepared it, with the hooks that let it run packed if it has them.
         table: the rows, for a batch that has to be split anew after running out of memory.
         compact: the cut-down input embedding, if there is one.
+        skipped_before: steps left out before the checkpoint that the run goes on from.
     """
 
     recipe: "Recipe"
@@ -40,6 +43,7 @@ class Stepper:
     table: "TokenTable"
     training: TrainingConfig
     compact: "CompactVocabulary | None" = None
+    skipped_before: int = 0
     splits: int = field(default=0, init=False)
     """How often a micro-batch was halved because memory ran out."""
     skipped: dict[int, list[int]] = field(default_factory=dict, init=False)
@@ -52,28 +56,22 @@ class Stepper:
 
         self.padding_free = find(self.model)
 
+    @property
+    def all_skipped(self) -> int:
+        """Steps left out since the run began, the times before it was interrupted included."""
+        return self.skipped_before + len(self.skipped)
+
     def step(self, given: StepInput) -> "torch.Tensor":
         """Forward, backward, clip, update. Returns this process's part of the mean loss, on the device, unread."""
         import torch
 
-        while True:
-            try:
-                loss = self._gradient(given)
-                break
-            except torch.OutOfMemoryError:
-                # With several processes the others already wait for this one's gradients: it can't start over alone.
-                if self.accelerator.num_processes > 1 or len(given.mine) < 2 ** (self.splits + 1):
-                    raise
-                self.splits += 1
-                self.optimizer.zero_grad(set_to_none=True)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+        loss = self._gradient_that_fits(given)
         norm = self._clip()
         if self._is_bad(norm, loss):
             loss, norm = self._second_try(given)
             if self._is_bad(norm, loss):
                 self.optimizer.zero_grad(set_to_none=True)
-                if self.training.on_non_finite == "stop" or len(self.skipped) >= MOST_SKIPPED:
+                if self.training.on_non_finite == "stop" or self.all_skipped >= MOST_SKIPPED:
                     raise stop(self, given, "the loss or gradient")
                 self.skipped[given.number + 1] = bad_rows(self, given)
                 return torch.full_like(loss, math.nan)
@@ -117,7 +115,7 @@ class Stepper:
         """(loss, gradient norm) of the step in float32: tells an overflow from bad data."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.full_precision():
-            return self._gradient(given), self._clip()
+            return self._gradient_that_fits(given), self._clip()
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -133,6 +131,29 @@ class Stepper:
             yield
         finally:
             inner.forward = mixed
+
+    def _gradient_that_fits(self, given: StepInput) -> "torch.Tensor":
+        """`_gradient`, its forward passes cut in halves when memory runs out.
+
+        Raises:
+            OutOfMemoryError: they can't be cut.
+        """
+        import torch
+
+        while True:
+            try:
+                return self._gradient(given)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                # With several processes the others already wait for this one's gradients: it can't start over alone.
+                together, one_row = self.accelerator.num_processes > 1, len(given.mine) < 2 ** (self.splits + 1)
+                if together or one_row:
+                    raise OutOfMemoryError(_no_memory(given, one_row, error)) from error
+            self.splits += 1
+            self.optimizer.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     def _gradient(self, given: StepInput) -> "torch.Tensor":
         """Gradients of the mean loss over the global batch, and this process's part of that loss."""
@@ -173,3 +194,14 @@ class Stepper:
     def _exchange(self, last: bool) -> Any:
         """Exchange gradients with the other processes only in the last micro-batch."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+
+
+def _no_memory(given: StepInput, one_row: bool, error: BaseException) -> str:
+    """What ran out and what to lower."""
+    largest = max(len(batch.rows) for batch in given.batches)
+    first = str(error).partition("\n")[0]
+    if one_row:
+        remedy = "lower tokenization.max_length, or set training.gradient_checkpointing=true or training.lora"
+    else:
+        remedy = f"set batch.micro below {largest}: the steps stay the same, in smaller forward passes"
+    return f"step {given.number + 1} does not fit into memory ({first}); {remedy}"

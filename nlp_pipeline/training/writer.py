@@ -32,7 +32,7 @@ class CheckpointWriter:
     def __init__(self, folder: Path, keep: int, background: bool) -> None:
         self.folder, self.keep, self.background = folder, keep, background
         self._thread: threading.Thread | None = None
-        self._error: StorageError | None = None
+        self._error: Exception | None = None
 
     def save(self, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> None:
         """Save what is now."""
@@ -76,3 +76,5 @@ class CheckpointWriter:
                 f"the checkpoint of step {snapshot.state.step:,} could not be written to {self.folder}: "
                 f"{error.strerror or error}; {kept}. Make room or mend the folder, then run the same command again"
             )
+        except Exception as error:  # nobody would see it otherwise: this may be a thread
+            self._error = error
