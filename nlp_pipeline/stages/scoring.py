@@ -13,7 +13,7 @@ from .predicting import as_source, loaded_model, predict_window
 if TYPE_CHECKING:
     import datasets
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..evaluation.prediction import RowOutputs
     from ..recipe import Recipe
 
