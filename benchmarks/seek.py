@@ -60,7 +60,7 @@ def write_table(folder: Path, rows: int) -> None:
 def make(folder: Path, args: argparse.Namespace) -> Any:
     """A recipe whose training rows are the large table."""
     from nlp_pipeline import TextClassification
-    from nlp_pipeline.data.tokenization import read_table
+    from nlp_pipeline.data.token_table import read_table
 
     recipe = TextClassification(
         model=MODEL, train=SMALL, max_steps=args.step + 100, dir=str(folder / "run"), tokenization={"cache": False},

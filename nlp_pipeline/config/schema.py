@@ -259,8 +259,8 @@ class CheckpointConfig(Section):
 
     every: int | None = Field(None, ge=1)
     """Also save every N steps, apart from evaluations."""
-    keep: int = Field(1, ge=1)
-    """Newest checkpoints kept; the best one is kept besides."""
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints kept, so that there is one to fall back on; the best one is kept besides."""
     background: bool | Literal["auto"] = "auto"
     """Write while training goes on, from a copy in memory; `auto` does so on an accelerator."""
 

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from .tokenization import TokenTable
+    from .token_table import TokenTable
 
 IGNORED = -100
 """Target id of a position that counts for nothing, as in torch's cross entropy."""

@@ -17,7 +17,7 @@ from ..progress import Bar
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
 

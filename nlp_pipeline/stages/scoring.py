@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import datasets
 
     from ..config.schema import IntervalsConfig
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..evaluation.prediction import RowOutputs
     from ..recipe import Recipe
 

@@ -17,7 +17,7 @@ from ..data.batching import micro_batches, share
 from ..data.fields import Batch, collate
 
 if TYPE_CHECKING:
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
 AHEAD = 2

@@ -14,7 +14,7 @@ from ..devices import device_name, ran_out_of_memory
 from ..run_directory import write_text
 
 if TYPE_CHECKING:
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
     from .step import Stepper
 

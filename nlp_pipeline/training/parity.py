@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
 TOLERANCE = 1e-4

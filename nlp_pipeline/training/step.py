@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..modeling.compact_vocabulary import CompactVocabulary
     from ..recipe import Recipe
 

@@ -36,14 +36,24 @@ def finite_weights(recipe):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("where", ["loss", "gradient", "embedding"])
 @pytest.mark.parametrize("step", [1, 3, STEPS])
 def test_the_run_stops_before_the_step(tiny_bert, tmp_path, monkeypatch, value, where, step):
     gradient = Stepper._gradient
+    rows = []
+
+    def spoil(module, inputs, output):
+        output = output.clone()
+        output.flatten()[3] = value
+        return output
 
     def injected(self, given):
+        if given.number + 1 == step:
+            rows[:] = given.rows.tolist()
+            if where == "embedding":
+                self.model.get_input_embeddings().register_forward_hook(spoil)
         loss = gradient(self, given)
-        if given.number + 1 != step:
+        if given.number + 1 != step or where == "embedding":
             return loss
         if where == "loss":
             return loss + value
@@ -55,7 +65,8 @@ def test_the_run_stops_before_the_step(tiny_bert, tmp_path, monkeypatch, value, 
     with pytest.raises(NonFiniteError, match=f"the loss or gradient of step {step} is not a finite number") as error:
         recipe.run(progress=False)
     assert error.value.exit_code == 3
-    assert "row-" in str(error.value)
+    assert all(f"row-{row}" in str(error.value) for row in rows)
+    assert len(rows) == 4
     assert len(list_checkpoints(recipe.run_directory.checkpoints)) == min(step - 1, 3)
     finite_weights(recipe)
 

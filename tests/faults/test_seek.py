@@ -7,7 +7,7 @@ import pytest
 
 from nlp_pipeline import TextClassification
 from nlp_pipeline.data.batching import Sampler
-from nlp_pipeline.data.tokenization import TokenTable
+from nlp_pipeline.data.token_table import TokenTable
 from nlp_pipeline.run_directory import RunDirectory
 from nlp_pipeline.training.inputs import AHEAD
 from nlp_pipeline.training.step import Stepper

@@ -126,10 +126,6 @@ def test_any_byte_flipped_or_cut_is_found(tmp_path):
         else:
             del content[place:]
         file.write_bytes(content)
-        if file.name == checkpoint.MANIFEST and verify(newest) is None:
-            # The flip fell on white space: the sums still say what they said.
-            assert json.loads(content)["sha256"]
-            continue
         path, notes = find_checkpoint(tmp_path, {"a": 1})
         assert path == good
         assert notes
