@@ -5,6 +5,7 @@ Elsewhere rows of similar length are gathered into a few padded groups: attentio
 short rows, and everything around it runs without padding.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ def attend(
     Returns:
         [tokens, heads, features].
     """
+    query, key, value = _alike(query, key, value)
     if query.is_cuda and not dropout and query.dtype in (torch.bfloat16, torch.float16):
         return _flash(query, key, value, layout, scale, causal, window)
     if usable(query, layout):
@@ -50,6 +52,16 @@ def attend(
         return _grouped_sdpa(query, key, value, layout, scale, dropout, causal, window)
     result: torch.Tensor = _GroupedAttention.apply(query, key, value, layout, scale, dropout, causal, window)
     return result
+
+
+def _alike(*tensors: torch.Tensor) -> Iterator[torch.Tensor]:
+    """In mixed precision all in its type, as torch's own attention has them.
+
+    Rotary positions and norms leave queries and keys in float32 beside values in bfloat16.
+    """
+    device = tensors[0].device.type
+    wanted = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return (x if wanted is None else x.to(wanted) for x in tensors)
 
 
 def _flash(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nlp_pipeline.modeling.attention import attend
@@ -80,6 +80,9 @@ def close(found, wanted, tolerance):
 
 @settings(max_examples=15)
 @given(sizes=lengths, multiple=st.sampled_from([1, 8, 32]))
+@example(sizes=[1], multiple=1)
+@example(sizes=[LONGEST], multiple=32)
+@example(sizes=[1, LONGEST, 1, LONGEST], multiple=8)
 def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes, multiple):
     padded, packed, runner = pair
     batch = batch_of(sizes)
@@ -97,6 +100,31 @@ def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes, m
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         close(gradients[1][name], gradient, 1e-5)
+
+
+def test_mixed_precision_is_as_near_to_float32_as_padded(pair):
+    """Also where rotary positions leave queries in float32 beside values in bfloat16."""
+    padded, packed, runner = pair
+    sizes = [3, LONGEST, 1, 12]
+    batch = batch_of(sizes)
+    exact, coarse, found = (
+        gradient_of(model, batch, runner.packed(Layout(sizes, 8) if model is packed else None), mixed)
+        for model, mixed in ((padded, False), (padded, True), (packed, True))
+    )
+    usual = float((coarse - exact).norm())
+    assert usual > 0
+    assert float((found - exact).norm()) < 1.5 * usual
+
+
+def gradient_of(model, batch, context, mixed):
+    """The whole gradient of a loss over the real positions, in one vector."""
+    model.zero_grad()
+    with context, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        out = model(**batch).logits.float()
+        if out.dim() == 3:
+            out = out * batch["attention_mask"][..., None]
+        (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+    return torch.cat([p.grad.flatten().clone() for _, p in model.named_parameters() if p.grad is not None])
 
 
 def test_outside_the_context_the_model_runs_padded(pair):
@@ -213,3 +241,19 @@ def test_there_is_a_kernel_where_there_is_a_compiler(monkeypatch):
     monkeypatch.setenv("NLP_PIPELINE_NATIVE", "0")
     assert native.library() is None
     native.library.cache_clear()
+
+
+@pytest.mark.parametrize("features", [8, 16])
+def test_types_are_brought_together_in_mixed_precision_and_never_misread(features):
+    from nlp_pipeline.modeling.native import NativeAttention, usable
+
+    torch.manual_seed(0)
+    layout = Layout([3, 5])
+    query, key, value = (torch.randn(8, 2, features) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(query, key, value.bfloat16(), layout, 0.3)
+    assert found.dtype == torch.bfloat16
+    close(found.float(), attend(query, key, value, layout, 0.3), 2**-6)
+    if usable(query, layout):
+        with pytest.raises(TypeError, match="one type expected"):
+            NativeAttention.apply(query, key, value.bfloat16(), layout, 0.3, 0.0, False, None)
