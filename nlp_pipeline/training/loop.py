@@ -152,6 +152,7 @@ def fit(
             # --- Every log_every steps, and before anything is saved: read the losses from the device.
             stopping = _stopping(signals, accelerator, state.step % config.training.log_every == 0)
             if state.step % config.training.log_every == 0 or plan.saves_after(state.step) or stopping:
+                stepper.settle()
                 read = _read(losses, accelerator, state.step, stepper.skipped)
                 passed = state.seconds - seconds_before
                 compilation.note(state.step, passed)
