@@ -74,7 +74,7 @@ def cases(args: argparse.Namespace, folder: Path, cuda: bool) -> Iterator[Case]:
         recipe = RECIPES / "text-classification" / "banking77.yaml"
         yield Case("MiniLM, Banking77", minilm(), recipe, train, test, args.rows, 128)
         return
-    tokens = args.tokens or (2_000_000 if cuda else 200_000)
+    tokens = args.tokens or (2_000_000 if cuda else 100_000)
     for shape in args.shapes:
         config = config_of(shape, small=not cuda)
         model = save_model(folder / shape, config, map(word, range(COMMON_WORDS)))
@@ -110,7 +110,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, required=True, help="folder with hf_trainer.py")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="random weights of these shapes, not Banking77")
     parser.add_argument("--lengths", nargs="+", type=int, default=[32, 128, 512], help="mean tokens, with --shapes")
-    parser.add_argument("--tokens", type=int, help="of a set of rows, with --shapes: 2,000,000 on CUDA, else 200,000")
+    parser.add_argument("--tokens", type=int, help="of a set of rows, with --shapes: 2,000,000 on CUDA, else 100,000")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
