@@ -9,7 +9,7 @@ import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nlp_pipeline.modeling.attention import attend
+from nlp_pipeline.modeling.attention import FUSED_FROM, attend
 from nlp_pipeline.modeling.attention_layout import Layout
 from nlp_pipeline.modeling.padding_free import FAMILIES, PaddingFree, why_not
 
@@ -219,7 +219,27 @@ def test_others_say_why_they_stay_padded(config):
 def test_attention_equals_one_softmax_a_row(features, sizes, heads, causal, window):
     """Eight features are too few for the kernel in C: they take the way of a machine without a compiler."""
     torch.manual_seed(len(sizes))
-    layout = Layout(sizes)
+    check_attention(Layout(sizes), heads, features, causal, window)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 50])
+def test_long_rows_take_the_fused_kernel_with_the_same_result(causal, window):
+    torch.manual_seed(0)
+    layout = Layout([FUSED_FROM + 9, 40, 1, 250], 64)
+    check_attention(layout, (4, 2), 16, causal, window)
+    inputs = [torch.randn(layout.tokens, 2, 16, requires_grad=True) for _ in range(3)]
+    names = {type(node).__name__ for node in nodes(attend(*inputs, layout, 0.3, causal=causal, window=window).grad_fn)}
+    assert any("ScaledDotProduct" in name for name in names), names
+
+
+def nodes(node):
+    """All steps of a backward pass."""
+    return [node, *(n for inner, _ in node.next_functions if inner is not None for n in nodes(inner))]
+
+
+def check_attention(layout, heads, features, causal, window):
+    """Result and gradients of `attend` against a plain softmax over each row."""
     inputs = [torch.randn(layout.tokens, h, features, requires_grad=True) for h in (heads[0], heads[1], heads[1])]
     found = attend(*inputs, layout, 0.3, causal=causal, window=window)
     with torch.no_grad():
