@@ -46,7 +46,7 @@ format: .venv/.ready-dev ## Mend what ruff can mend, and format
 	$(BIN)/ruff format
 
 bench: .venv/.ready-python ## List the benchmark programs and the question each answers
-	@find benchmarks -name '*.py' ! -name '__*' | sort | $(BIN)/python -c 'import ast, sys; \
+	@find benchmarks -maxdepth 1 -name '*.py' | sort | $(BIN)/python -c 'import ast, sys; \
 	docs = {p: ast.get_docstring(ast.parse(open(p, encoding="utf-8").read())) for p in sys.stdin.read().split()}; \
 	[print(p, (doc or "(no docstring)").splitlines()[0], sep="\n    ") for p, doc in docs.items()]'
 

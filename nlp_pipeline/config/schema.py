@@ -217,8 +217,9 @@ class TrainingConfig(Section):
     """Train adapters instead of all the weights."""
     compact_vocabulary: bool | Literal["auto"] = "auto"
     """Train only the embedding rows that the training rows use: the same result for less. `auto`: where it pays."""
-    compile: bool = False
-    """Compile the layers with torch.compile. Half a minute at the start, for a gain on CUDA; on a CPU it was slower."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the layers with torch.compile. `auto`: on CUDA, once the run's pace shows that the steps left repay the
+    time it takes; on a CPU it was slower."""
     verify_parity: bool = False
     """Compare the first batch's loss and gradient with those of the padded eager model, and stop if they differ."""
     peer_timeout: float = Field(60, gt=0)

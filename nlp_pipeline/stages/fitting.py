@@ -77,7 +77,7 @@ def run_packed(recipe: "Recipe", model: Any) -> None:
 
     if recipe.padded_because is None:
         PaddingFree(model)
-    if recipe.accelerator.device.type == "cpu" and not recipe.config.training.compile:
+    if recipe.accelerator.device.type == "cpu" and recipe.config.training.compile is not True:
         use_fast_dropout(model)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..data.token_table import TokenTable
     from ..modeling.compact_vocabulary import CompactVocabulary
+    from ..modeling.compiling import Compilation
     from ..recipe import Recipe
 
 MICRO_TOKENS = 16_384
@@ -107,12 +108,7 @@ def fit(
         state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
-    graphs = 0
-    if config.training.compile:
-        from ..modeling.compiling import compile_layers, compiled_graphs
-
-        graphs = compiled_graphs()
-        reporter.say(f"compile: {compile_layers(bare)} layers, when the first batch comes")
+    compilation = _compilation(bare, config, accelerator, plan, reporter)
     if config.training.verify_parity:
         verify_parity(recipe, bare, table, next(sampler.epoch(0)), accelerator, reporter)
     model, prepared = accelerator.prepare(bare, optimizer)
@@ -156,8 +152,10 @@ def fit(
             # --- Every log_every steps, and before anything is saved: read the losses from the device.
             stopping = _stopping(signals, accelerator, state.step % config.training.log_every == 0)
             if state.step % config.training.log_every == 0 or plan.saves_after(state.step) or stopping:
+                stepper.settle()
                 read = _read(losses, accelerator, state.step, stepper.skipped)
                 passed = state.seconds - seconds_before
+                compilation.note(state.step, passed)
                 for number, loss in read.items():
                     entry: dict[str, Any] = {"step": number, "epoch": number / plan.steps_per_epoch, "loss": loss}
                     entry["learning_rate"] = config.training.learning_rate * schedule(number - 1)
@@ -203,8 +201,7 @@ def fit(
                 raise StoppedError(f"stopped by a signal after step {state.step:,}; everything is saved", stopping)
     if compact is not None:
         compact.remove()
-    if config.training.compile:
-        reporter.say(f"compile: {compiled_graphs() - graphs} graphs in all")
+    compilation.report()
     if stepper.skipped:
         reporter.say(f"{len(stepper.skipped)} steps left out, not finite numbers: see skipped_rows in {run.metrics}")
     if stepper.overflows:
@@ -249,6 +246,19 @@ def _step_tokens(table: "TokenTable", batch: BatchConfig, accelerator: "Accelera
     """About as many tokens as a process's share of an optimizer step can have."""
     step = batch.tokens or batch.size * int(table.lengths.max())
     return -(-step // accelerator.num_processes)
+
+
+def _compilation(
+    model: Any, config: Config, accelerator: "Accelerator", plan: Plan, reporter: Reporter
+) -> "Compilation":
+    from ..evaluation.prediction import shared_from_main
+    from ..modeling.compiling import Compilation
+
+    setting, recompute = config.training.compile, config.training.gradient_checkpointing
+    return Compilation(
+        model, setting, accelerator.device.type, recompute, plan.total_steps, reporter.say,
+        agree=lambda mine: bool(shared_from_main(mine, accelerator)),
+    )  # fmt: skip
 
 
 def recompute_activations(model: Any) -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from ..data.token_table import TokenTable
     from ..modeling.compact_vocabulary import CompactVocabulary
     from ..recipe import Recipe
+
+
+class _Unchecked(NamedTuple):
+    """A step whose numbers nobody has looked at yet, and what it takes to make it anew."""
+
+    given: StepInput
+    loss: "torch.Tensor"
+    bad: "torch.Tensor"
+    """On the host, and to be read once `ready`."""
+    ready: Any
+    rates: list[float]
+    decayed: float
 
 
 @dataclass
@@ -50,11 +62,16 @@ class Stepper:
     """Steps (from 1) that were not made, with the positions of the rows at fault."""
     overflows: list[int] = field(default_factory=list, init=False)
     """Steps (from 1) that were made in float32 because mixed precision overflowed."""
+    late_check: bool = field(default=False, init=False)
+    """Whether a step is checked after the next one's gradient: on CUDA, where reading a number lets the device idle."""
+    _unchecked: "_Unchecked | None" = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         from ..modeling.padding_free import find
 
         self.padding_free = find(self.model)
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        self.late_check = self.accelerator.device.type == "cuda" and not scaled
 
     @property
     def all_skipped(self) -> int:
@@ -63,24 +80,89 @@ class Stepper:
 
     def step(self, given: StepInput) -> "torch.Tensor":
         """Forward, backward, clip, update. Returns this process's part of the mean loss, on the device, unread."""
-        import torch
-
         loss = self._gradient_that_fits(given)
         norm = self._clip()
-        if self._is_bad(norm, loss):
-            loss, norm = self._second_try(given)
-            if self._is_bad(norm, loss):
+        if self.late_check:
+            if self.settle():  # that gradient was of weights without the last step
                 self.optimizer.zero_grad(set_to_none=True)
-                if self.training.on_non_finite == "stop" or self.all_skipped >= MOST_SKIPPED:
-                    raise stop(self, given, "the loss or gradient")
-                self.skipped[given.number + 1] = bad_rows(self, given)
-                return torch.full_like(loss, math.nan)
-            self.overflows.append(given.number + 1)
+                loss, norm = self._gradient_that_fits(given), self._clip()
+            self._update_unless_bad(given, loss, norm)
+            return loss
+        if self._is_bad(norm, loss):
+            return self._make_good(given)
+        self._update()
+        return loss
+
+    def settle(self) -> bool:
+        """Make the last step good if its numbers were not finite. Returns whether there was anything to do.
+
+        To be called before losses are read and weights are saved or evaluated, where steps are checked late.
+        """
+        if self._unchecked is None:
+            return False
+        (given, loss, bad, ready, rates, decayed), self._unchecked = self._unchecked, None
+        if ready is not None:
+            ready.synchronize()
+        if not bool(bad):
+            return False
+        groups = self.optimizer.param_groups
+        now = [group["lr"] for group in groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+        if self.compact is not None:
+            self.compact.decayed = decayed
+        loss.copy_(self._make_good(given))
+        for group, rate in zip(groups, now, strict=True):
+            group["lr"] = rate
+        return True
+
+    def _update_unless_bad(self, given: StepInput, loss: "torch.Tensor", norm: "torch.Tensor") -> None:
+        """The optimizer step, which the device itself leaves out if a number isn't finite; nothing is waited for.
+
+        As a gradient scaler has it: the fused optimizer reads `found_inf` where it runs and then changes neither
+        weights nor moments nor its count of steps.
+        """
+        import torch
+
+        bad = self._are_bad(norm, loss)
+        self._inner().found_inf = bad.float()
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        decayed = 1.0 if self.compact is None else self.compact.decayed
+        self._update()
+        self._inner().found_inf = None
+        copied, ready = bad.to("cpu", non_blocking=True), None
+        if bad.is_cuda:
+            ready = torch.cuda.Event()
+            ready.record()
+        self._unchecked = _Unchecked(given, loss, copied, ready, rates, decayed)
+
+    def _make_good(self, given: StepInput) -> "torch.Tensor":
+        """Once more in float32, after numbers that weren't finite; if those aren't either, leave the step out or stop.
+
+        Returns this process's part of the loss, not a number if the step was left out.
+        """
+        import torch
+
+        loss, norm = self._second_try(given)
+        if self._is_bad(norm, loss):
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.training.on_non_finite == "stop" or self.all_skipped >= MOST_SKIPPED:
+                raise stop(self, given, "the loss or gradient")
+            self.skipped[given.number + 1] = bad_rows(self, given)
+            return torch.full_like(loss, math.nan)
+        self.overflows.append(given.number + 1)
+        self._update()
+        return loss
+
+    def _update(self) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.compact is not None:
             self.compact.after_step(self.optimizer)
-        return loss
+
+    def _inner(self) -> Any:
+        """torch's optimizer, inside accelerate's."""
+        return getattr(self.optimizer, "optimizer", self.optimizer)
 
     def _clip(self) -> "torch.Tensor":
         """Have gradients scaled down to the largest norm allowed. Returns the norm that they have.
@@ -95,8 +177,7 @@ class Stepper:
             return torch.as_tensor(norm)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if limit is not None:
-            inner = getattr(self.optimizer, "optimizer", self.optimizer)  # inside accelerate's
-            inner.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # torch's clip_grad_norm_ has this 1e-6
+            self._inner().grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # torch's clip_grad_norm_ has this 1e-6
         return norm
 
     def _is_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> bool:
@@ -106,10 +187,12 @@ class Stepper:
         """
         if getattr(self.accelerator, "scaler", None) is not None:
             return False
-        good = norm.isfinite()
-        if self.accelerator.num_processes == 1:
-            good = good & loss.isfinite()
-        return not bool(good)
+        return bool(self._are_bad(norm, loss))
+
+    def _are_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> "torch.Tensor":
+        """The same, bool on the device."""
+        bad = ~norm.isfinite()
+        return bad | ~loss.isfinite() if self.accelerator.num_processes == 1 else bad
 
     def _second_try(self, given: StepInput) -> "tuple[torch.Tensor, torch.Tensor]":
         """(loss, gradient norm) of the step in float32: tells an overflow from bad data."""
