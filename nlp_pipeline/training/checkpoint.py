@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
+from ..modeling.loading import file_hash
+from ..modeling.sharding import reshard
 from ..run_directory import folder_hash, write_text
+from .shards import Peers, in_shards, read_optimizer, read_shards, saved_shapes, write_shards
 
 MANIFEST = "manifest.json"
+ALONE = Peers()
 START_ANEW = "start anew beside the old run with --fresh (in Python: run(fresh=True))"
 
 
@@ -64,47 +68,71 @@ def take_snapshot(
         identity: the settings that must not change between this run and one that goes on from here.
         copy: copy the tensors to memory of their own, so that training may go on while they are written.
     """
+    reshard(model)  # an evaluation may have come before
     tensors = trained_tensors(model), _optimizer_tensors(optimizer)
     if copy:
         tensors = tuple({k: v.to("cpu", copy=True) for k, v in part.items()} for part in tensors)  # type: ignore[assignment]
     return Snapshot(*tensors, deepcopy(state), identity)
 
 
-def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
+def write_snapshot(folder: Path, snapshot: Snapshot, peers: Peers = ALONE) -> Path:
     """Write aside, sync, the manifest of SHA-256 sums last, then rename.
+
+    Args:
+        peers: the processes that hold the tensors in shards. Each writes its own part; the main one does the rest, and
+            renames when all parts are on the disk.
 
     Raises:
         OSError: the disk is full, or the folder can't be written to; no checkpoint there is touched.
     """
-    from safetensors.torch import save_file
-
     final = folder / name_of(snapshot.state.step)
     aside = folder / f".writing-{final.name}"
+    peers.main(lambda: _make_aside(aside))
+    if peers.group is None:
+        _write_tensors(aside, snapshot)
+        hashes: dict[str, str] = {}
+    else:
+        parts = peers.all(lambda: write_shards(aside, {**snapshot.model, **snapshot.optimizer}, peers))
+        hashes = {name: value for part in parts for name, value in part.items()}
+    peers.main(lambda: _commit(aside, final, snapshot, hashes))
+    return final
+
+
+def _make_aside(aside: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
+
+
+def _write_tensors(aside: Path, snapshot: Snapshot) -> None:
+    from safetensors.torch import save_file
+
     try:
         save_file(snapshot.model, aside / "model.safetensors")
         save_file(snapshot.optimizer, aside / "optimizer.safetensors")
     except Exception as error:  # safetensors has an error type of its own for a full disk
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
+
+
+def _commit(aside: Path, final: Path, snapshot: Snapshot, hashes: dict[str, str]) -> None:
+    """Vouch for the files aside and put them in place. `hashes` has those that the processes know already."""
     content = {"state": asdict(snapshot.state), "identity": snapshot.identity}
     (aside / "state.json").write_text(json.dumps(content, indent=1))
     for file in aside.iterdir():
         _sync(file)
-    write_text(aside / MANIFEST, json.dumps({"sha256": folder_hash(aside)}, indent=1))
+    hashes = hashes | {"state.json": file_hash(aside / "state.json")} if hashes else folder_hash(aside)
+    write_text(aside / MANIFEST, json.dumps({"sha256": hashes}, indent=1))
     _sync(aside)
     if final.exists():  # only ever a damaged one; gone before the new one takes its name
         shutil.rmtree(final)
     aside.rename(final)
-    _sync(folder)
-    return final
+    _sync(final.parent)
 
 
 def load_checkpoint(path: Path, model: Any, optimizer: Any | None) -> TrainState:
     """Put a checkpoint's weights and optimizer state in place. It must have been verified."""
     load_weights(path, model)
     if optimizer is not None:
-        _load_optimizer(path / "optimizer.safetensors", optimizer)
+        _load_optimizer(path, optimizer)
     return TrainState(**_read_state(path)["state"])
 
 
@@ -113,8 +141,14 @@ def load_weights(path: Path, model: Any) -> None:
     import torch
     from safetensors.torch import load_file
 
-    saved = load_file(path / "model.safetensors")
     current = trained_tensors(model)
+    if _piecewise(path, current):
+        shapes = {name: shape for name, shape in saved_shapes(path).items() if ":" not in name}
+        if shapes != {name: tuple(tensor.shape) for name, tensor in current.items()}:
+            raise CheckpointError(f"{path} holds other parameters than the model trains; start anew with --fresh")
+        read_shards(path, current)
+        return
+    saved = load_file(path / "model.safetensors")
     if saved.keys() != current.keys():
         raise CheckpointError(f"{path} holds other parameters than the model trains; start anew with --fresh")
     with torch.no_grad():
@@ -196,10 +230,18 @@ def _optimizer_tensors(optimizer: Any) -> dict[str, Any]:
     }
 
 
-def _load_optimizer(file: Path, optimizer: Any) -> None:
+def _piecewise(path: Path, tensors: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint, or what it is to be read into, is in shards."""
+    return not (path / "model.safetensors").exists() or in_shards(tensors)
+
+
+def _load_optimizer(path: Path, optimizer: Any) -> None:
     from safetensors.torch import load_file
 
-    saved = load_file(file)
+    if _piecewise(path, {str(n): p for n, p in enumerate(optimizer.param_groups[0]["params"])}):
+        read_optimizer(path, optimizer)
+        return
+    saved = load_file(path / "optimizer.safetensors")
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             entries = {key.rpartition(":")[2]: value for key, value in saved.items() if key.rpartition(":")[0] == name}
