@@ -69,7 +69,7 @@ def predict_table(
     # A model in shards runs on all processes at once: one with fewer batches runs the shortest row again.
     sharded = accelerator.num_processes > 1 and is_sharded(model)
     idle = max(map(len, shares)) - len(mine) if sharded else 0
-    filler = np.array([table.lengths[chosen].argmin()])
+    filler = np.array([table.lengths[chosen].argmin()]) if idle else chosen[:0]
     rows: list[int] = []
     values: list[np.ndarray] = []
     losses: list[float] = []

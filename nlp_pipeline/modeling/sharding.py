@@ -45,6 +45,8 @@ def reshard(model: Any) -> None:
 
     Its parameters are the shards again then, and can be saved.
     """
+    if not is_sharded(model):
+        return
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():
@@ -54,6 +56,10 @@ def reshard(model: Any) -> None:
 
 def is_sharded(model: Any) -> bool:
     """Whether `shard` cut this model. Its forward and backward passes then need all processes at once."""
+    import torch
+
+    if not torch.distributed.is_available():
+        return False
     from torch.distributed.fsdp import FSDPModule
 
     return isinstance(model, FSDPModule)

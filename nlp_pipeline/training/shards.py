@@ -96,6 +96,10 @@ def write_shards(folder: Path, tensors: Mapping[str, Any], peers: Peers) -> dict
 
 def in_shards(tensors: Mapping[str, Any]) -> bool:
     """Whether any of these tensors is spread over processes."""
+    import torch
+
+    if not torch.distributed.is_available():
+        return False
     from torch.distributed.tensor import DTensor
 
     return any(isinstance(tensor, DTensor) for tensor in tensors.values())

@@ -128,3 +128,12 @@ def test_bfloat16_keeps_float32_weights_and_comes_close(recipe, alone, tmp_path)
     for file in checkpoint.glob("shard-*"):
         assert all(tensor.dtype == np.float32 for tensor in load_file(file).values())
     assert_alike(tmp_path / "run", alone, tolerance=0.05)
+
+
+def test_a_bad_number_stops_both_processes_and_names_the_rows(recipe, tmp_path):
+    done = launch(TRAIN, 2, recipe, f"output.dir={tmp_path / 'run'}", "training.learning_rate=1e30", fsdp=True)
+    assert done.returncode != 0
+    assert "is not a finite number; rows:" in done.stdout + done.stderr
+    for path in list_checkpoints(tmp_path / "run" / "checkpoints"):
+        for file in path.glob("shard-*"):
+            assert all(np.isfinite(tensor).all() for tensor in load_file(file).values())
