@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 
 from .secrets import redact
 
+START_ANEW = "start anew beside the old run with --fresh (in Python: run(fresh=True))"
+"""What always helps when a run can't go on."""
+
 
 class NlpPipelineError(Exception):
     """Base of every error this package raises on purpose.

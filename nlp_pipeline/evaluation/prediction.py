@@ -60,20 +60,27 @@ def predict_table(
 
     from ..modeling.attention_layout import ROUND_TO, Layout
     from ..modeling.padding_free import find
+    from ..modeling.sharding import is_sharded
 
     runner = find(model)
     model.eval()
     fields = recipe.fields()
     chosen = np.arange(len(table)) if only is None else only
-    mine = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)[accelerator.process_index]
+    shares = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)
+    mine = shares[accelerator.process_index]
+    # A model in shards runs on all processes at once: one with fewer batches runs the shortest row again.
+    sharded = accelerator.num_processes > 1 and is_sharded(model)
+    idle = max(map(len, shares)) - len(mine) if sharded else 0
+    filler = np.array([table.lengths[chosen].argmin()]) if idle else chosen[:0]
     rows: list[int] = []
     values: list[np.ndarray] = []
     losses: list[float] = []
     weights: list[float] = []
-    with torch.inference_mode():
-        for part in mine:
+    # torch's shards are not made for inference mode.
+    with torch.no_grad() if sharded else torch.inference_mode():
+        for number, part in enumerate([*mine, *[filler] * idle]):
             batch = collate(table, fields, chosen[part])
-            if "labels" in batch.targets:
+            if "labels" in batch.targets and number < len(mine):
                 weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
             try:
@@ -86,6 +93,8 @@ def predict_table(
                     f"{len(part)} rows of {int(batch.lengths.max())} tokens do not fit into memory in one forward pass "
                     f"({str(error).splitlines()[0]}); set batch.evaluation below {len(part)}"
                 ) from error
+            if number >= len(mine):
+                continue
             if "labels" in batch.targets:
                 losses.append(float(recipe.loss(outputs, batch.targets)))
             values += recipe.collect(outputs, batch)

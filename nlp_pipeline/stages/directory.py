@@ -7,7 +7,7 @@ import yaml
 
 from ..config.keywords import SPLITS
 from ..config.schema import Config
-from ..errors import ConfigError
+from ..errors import START_ANEW, ConfigError
 from ..run_directory import (
     RunDirectory,
     environment,
@@ -19,7 +19,7 @@ from ..run_directory import (
     write_text,
 )
 from ..secrets import expanded_path, public
-from ..training.checkpoint import START_ANEW, find_checkpoint, list_checkpoints
+from ..training.checkpoint import find_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
     from ..recipe import Recipe

@@ -3,7 +3,8 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError
+from ..devices import launched_sharding
+from ..errors import START_ANEW, CheckpointError
 from ..startup import collect_all
 from .directory import check_directory, identity, write_start
 
@@ -16,9 +17,9 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     """Load the model, train it, put the best weights into `model/`."""
     from transformers import set_seed
 
-    from ..modeling.loading import load_model
-    from ..modeling.parameters import add_lora, freeze, merge_lora
-    from ..training.checkpoint import START_ANEW, load_weights, name_of, verify
+    from ..modeling.parameters import merge_lora
+    from ..modeling.sharding import is_sharded
+    from ..training.checkpoint import load_weights, name_of, verify
     from ..training.loop import fit
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
@@ -27,11 +28,7 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     accelerator.wait_for_everyone()  # every process has looked before the main one writes
     write_start(recipe)
     set_seed(config.training.seed)
-    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
-    frozen = freeze(model, config.training.freeze)
-    run_packed(recipe, model)
-    if config.training.lora:
-        model = add_lora(model, config.training.lora, recipe.lora_task_type)
+    model, frozen = _model_to_train(recipe)
     _announce(recipe, model, frozen)
     evaluate = (lambda current: validation_scores(recipe, current)) if "validation" in recipe.tables else None
     began = time.monotonic()
@@ -50,9 +47,11 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     if accelerator.is_main_process:
         if not run.manifest.exists():  # the folder was taken away meanwhile, and made anew by a save
             write_start(recipe)
-        bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        if state.best_step not in (None, state.step):  # else they are the weights in hand
-            best = run.checkpoints / name_of(state.best_step)
+        # A model in shards can't be put together by one process; its checkpoints can.
+        sharded = is_sharded(model)
+        bare = _model_to_train(recipe)[0] if sharded else accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        if sharded or state.best_step not in (None, state.step):  # else they are the weights in hand
+            best = run.checkpoints / name_of(state.best_step or state.step)
             if problem := verify(best):
                 raise CheckpointError(f"{best}, which held the best weights, can't be used: {problem}; {START_ANEW}")
             load_weights(best, bare)
@@ -68,6 +67,20 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     accelerator.wait_for_everyone()
     recipe.state = state
     return state
+
+
+def _model_to_train(recipe: "Recipe") -> "tuple[Any, int]":
+    """The pretrained model with a head, frozen and adapted as configured, and how many numbers are frozen."""
+    from ..modeling.loading import load_model
+    from ..modeling.parameters import add_lora, freeze
+
+    config = recipe.config
+    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
+    frozen = freeze(model, config.training.freeze)
+    run_packed(recipe, model)
+    if config.training.lora:
+        model = add_lora(model, config.training.lora, recipe.lora_task_type)
+    return model, frozen
 
 
 def run_packed(recipe: "Recipe", model: Any) -> None:
@@ -87,6 +100,7 @@ def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
     some = f", {trained / 1e6:.1f} M of them trained" if trained != total else ""
     accelerator = recipe.accelerator
     devices = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
+    devices += ", the model in shards (FSDP)" if launched_sharding() else ""
     precision = {"no": "fp32"}.get(str(accelerator.mixed_precision), str(accelerator.mixed_precision))
     if recipe.padded_because and recipe.config.batch.padding_free is not False:
         recipe.reporter.say(f"padding: rows are padded, {recipe.padded_because}; batches hold rows of like length")

@@ -34,9 +34,12 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
     training = model.training
     fields = stepper.recipe.fields()
     found: list[int] = []
+    # A model in shards runs on all processes at once: those with fewer rows look at their first one again.
+    looks = -(-len(given.rows) // stepper.accelerator.num_processes) if stepper.sharded else len(given.mine)
+    again = (given.mine if len(given.mine) else given.rows)[:1].repeat(looks - len(given.mine))
     model.eval()
     with torch.no_grad(), stepper.full_precision():
-        for row in given.mine:
+        for row in np.concatenate([given.mine, again]):
             batch = collate(stepper.table, fields, np.array([row])).to(stepper.accelerator.device)
             with stepper.packed(batch):
                 loss = stepper.recipe.loss(model(**batch.inputs), batch.targets)
@@ -46,7 +49,7 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
     if stepper.accelerator.num_processes > 1:
         from accelerate.utils import gather_object
 
-        found = sorted(gather_object(found))
+        found = sorted(set(gather_object(found)))
     return found or given.rows.tolist()
 
 
@@ -57,8 +60,9 @@ def row_names(recipe: Any, rows: Iterable[int]) -> str:
 
 def stop(stepper: "Stepper", given: "StepInput", why: str) -> NonFiniteError:
     """The error that ends a run on a bad number."""
+    tried = "" if stepper.sharded else ", in fp32 neither"  # shards have the precision that they were cut for
     return NonFiniteError(
-        f"{why} of step {given.number + 1} is not a finite number, in fp32 neither; rows: "
+        f"{why} of step {given.number + 1} is not a finite number{tried}; rows: "
         f"{row_names(stepper.recipe, bad_rows(stepper, given))}. The step was not made and the last checkpoint is from "
         "before it. Look at these rows, lower training.learning_rate, or leave such batches out with "
         "training.on_non_finite=skip"

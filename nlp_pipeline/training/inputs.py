@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -31,8 +31,8 @@ class StepInput:
     """One optimizer step's batch.
 
     `number` counts steps from 0; `rows` are those of all processes, `mine` this process's; `weight` is what the
-    summed loss of all of them is divided by; `batches` are this process's forward passes, at least one: without rows
-    of its own a process repeats one of the others', with `counts` false.
+    summed loss of all of them is divided by; `batches` are this process's forward passes, `fillers` passes over some
+    row of the step that count for nothing: every process makes at least one pass, and in shards as many as the others.
     """
 
     number: int
@@ -40,7 +40,7 @@ class StepInput:
     mine: np.ndarray
     weight: float
     batches: list[Batch]
-    counts: bool
+    fillers: list[Batch] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,33 @@ class InputMaker:
     max_tokens: int
     padded: bool
     pin: bool = False
+    in_step: bool = False
+    """Every process makes as many passes as the one that needs most."""
 
     def __call__(self, numbered: tuple[int, np.ndarray]) -> StepInput:
         """From (step, rows of the global batch)."""
         number, rows = numbered
         fields = self.recipe.fields()
-        targets = [field for field in fields if field.target]
+        targets = [column for column in fields if column.target]
         # Every process knows the whole batch: the weight that the loss is divided by needs no communication.
         weight = self.recipe.weigh(collate(self.table, targets, rows).targets)
         mine = share(rows, self.rank, self.processes)
-        parts = micro_batches(mine, self.table.lengths, self.micro, self.max_tokens, self.padded)
-        batches = [collate(self.table, fields, part if len(part) else rows[:1]) for part in parts]
-        return StepInput(number, rows, mine, weight, [b.pin() if self.pin else b for b in batches], bool(len(mine)))
+        parts = self._parts(mine) if len(mine) else []
+        passes = max(len(self._parts(share(rows, rank, self.processes))) for rank in self._paced_by())
+        short = rows[[int(self.table.lengths[rows].argmin())]]
+        batches, fillers = (
+            [collate(self.table, fields, part) for part in some] for some in (parts, [short] * (passes - len(parts)))
+        )
+        if self.pin:
+            batches, fillers = [batch.pin() for batch in batches], [batch.pin() for batch in fillers]
+        return StepInput(number, rows, mine, weight, batches, fillers)
+
+    def _paced_by(self) -> Iterable[int]:
+        """Processes whose number of passes this one has to match, itself among them."""
+        return range(self.processes) if self.in_step else (self.rank,)
+
+    def _parts(self, mine: np.ndarray) -> list[np.ndarray]:
+        return micro_batches(mine, self.table.lengths, self.micro, self.max_tokens, self.padded)
 
 
 class Prefetched(Iterator[Result]):

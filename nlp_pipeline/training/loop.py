@@ -11,12 +11,13 @@ import numpy as np
 
 from ..config.schema import BatchConfig, Config
 from ..data.batching import Sampler
-from ..errors import ConfigError, NonFiniteError, StoppedError
+from ..devices import launched_sharding
+from ..errors import START_ANEW, ConfigError, NonFiniteError, StoppedError
 from ..progress import Reporter
 from ..run_directory import RunDirectory, finite
 from ..startup import release_collector
 from .checkpoint import (
-    START_ANEW,
+    ALONE,
     TrainState,
     find_checkpoint,
     load_checkpoint,
@@ -27,6 +28,7 @@ from .inputs import InputMaker, Prefetched
 from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
+from .shards import Peers
 from .signals import StopSignals
 from .step import Stepper
 from .writer import CheckpointWriter
@@ -83,7 +85,7 @@ def fit(
     """Train until the plan ends or early stopping does; the best weights lie in the run's checkpoints.
 
     Args:
-        model: on any device, in fp32.
+        model: on any device, in fp32. What the launcher wants in shards is cut in place, for good.
         table: tokenized training rows.
         evaluate: gives the metrics of the current weights on the validation rows, the same on every process; None
             without validation rows.
@@ -95,23 +97,28 @@ def fit(
         StoppedError: SIGTERM or Ctrl-C; everything is saved.
     """
     from ..modeling.padding_free import find
+    from ..modeling.sharding import shard
 
     packed = find(model) is not None
     batch = config.batch
     sampler = Sampler(table.lengths, batch.size, config.training.seed, recipe.sampling, batch.tokens)
     plan = Plan.make(config, sampler.steps_per_epoch)
     schedule = make_schedule(config.training, plan.total_steps)
-    bare = model.to(accelerator.device)
+    sharding = launched_sharding()
+    bare = model if sharding else model.to(accelerator.device)
     compact = _compact(recipe, bare, table, reporter)
-    optimizer = make_optimizer(bare, config.training)
-    with _expanded(compact):
-        state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
     compilation = _compilation(bare, config, accelerator, plan, reporter)
     if config.training.verify_parity:
         verify_parity(recipe, bare, table, next(sampler.epoch(0)), accelerator, reporter)
-    model, prepared = accelerator.prepare(bare, optimizer)
+    if sharding:
+        shard(bare, sharding, accelerator)
+    optimizer = make_optimizer(bare, config.training)
+    with _expanded(compact):
+        state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
+    model, prepared = (bare, optimizer) if sharding else accelerator.prepare(bare, optimizer)
+    peers = Peers.meet(config.training.peer_timeout) if sharding else ALONE
     stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact, state.skipped)
     make = InputMaker(
         recipe,
@@ -122,6 +129,7 @@ def fit(
         micro_tokens(recipe, stepper, table, _step_tokens(table, batch, accelerator), MICRO_TOKENS),
         padded=not packed,
         pin=accelerator.device.type == "cuda",
+        in_step=sharding is not None,
     )
     losses: list[torch.Tensor] = []
     patience = config.training.early_stopping
@@ -136,7 +144,7 @@ def fit(
     with (
         reporter.bar(label, sampler.rows_before(plan.total_steps), start=state.examples) as bar,
         Prefetched(sampler.batches_from(state.step), make) as inputs,
-        CheckpointWriter(run.checkpoints, config.checkpoint.keep, in_background) as writer,
+        CheckpointWriter(run.checkpoints, config.checkpoint.keep, in_background, peers) as writer,
         StopSignals() as signals,
     ):
         while state.step < plan.total_steps and not (patience and state.stale >= patience.patience):
@@ -190,7 +198,7 @@ def fit(
 
             # --- At the same moments, every checkpoint.every steps, and when a signal asks to stop: save.
             if plan.saves_after(state.step) or stopping:
-                if accelerator.is_main_process:
+                if accelerator.is_main_process or sharding:
                     state.scaler, state.losses = _scaler_state(accelerator), spikes.kept
                     state.skipped, state.log_size = stepper.all_skipped, run.log_size()
                     with _expanded(compact):
@@ -219,6 +227,9 @@ def _compact(recipe: "Recipe", model: Any, table: "TokenTable", reporter: Report
 
     setting = recipe.config.training.compact_vocabulary
     if setting is False:
+        return None
+    if launched_sharding():
+        reporter.say("compact vocabulary: off, the processes share the whole table between them (FSDP); same result")
         return None
     reason = why_not_compact(model)
     if reason is not None:

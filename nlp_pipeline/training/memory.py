@@ -37,14 +37,15 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
     """Tokens of one forward pass on this device.
 
     The search runs the longest rows, forward and backward, and is kept in the cache by model, longest row, precision
-    and device. Without CUDA there is nothing to find: `default`.
+    and device. Without CUDA there is nothing to find: `default`; nor for a model in shards, whose processes could not
+    each run out of memory for themselves.
 
     Args:
         share_tokens: tokens of this process's share of an optimizer step; more is never needed.
     """
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or stepper.sharded:
         return default
     file = _file(recipe, int(table.lengths.max()))
     if file.exists():

@@ -39,7 +39,7 @@ def verify_parity(
     if runner is None:
         reporter.say("parity: the model runs padded, there is nothing to compare")
         return
-    batch = collate(table, recipe.fields(), rows).to(accelerator.device)
+    batch = collate(table, recipe.fields(), rows).to(next(model.parameters()).device)
     training = model.training
     model.eval()
     found = []

@@ -68,10 +68,12 @@ class Stepper:
 
     def __post_init__(self) -> None:
         from ..modeling.padding_free import find
+        from ..modeling.sharding import is_sharded
 
         self.padding_free = find(self.model)
+        self.sharded = self.accelerator.num_processes > 1 and is_sharded(self.model)
         scaled = getattr(self.accelerator, "scaler", None) is not None
-        self.late_check = self.accelerator.device.type == "cuda" and not scaled
+        self.late_check = self.accelerator.device.type == "cuda" and not scaled and not self.sharded
 
     @property
     def all_skipped(self) -> int:
@@ -176,6 +178,8 @@ class Stepper:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit)
             return torch.as_tensor(norm)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if self.sharded:
+            norm = norm.full_tensor()  # type: ignore[attr-defined]
         if limit is not None:
             self._inner().grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # torch's clip_grad_norm_ has this 1e-6
         return norm
@@ -246,13 +250,12 @@ class Stepper:
         # Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
         entropy = (self.training.seed, given.number, accelerator.process_index)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        batches = self._split(given)
+        passes = [(batch, 1.0) for batch in self._split(given)] + [(batch, 0.0) for batch in given.fillers]
         total = torch.zeros((), device=accelerator.device)
-        for number, batch in enumerate(batches):
+        for number, (batch, counts) in enumerate(passes):
             batch.to(accelerator.device)
-            with self._exchange(last=number == len(batches) - 1), self.packed(batch):
-                loss = self.recipe.loss(self.model(**batch.inputs), batch.targets)
-                loss = loss * (1.0 if given.counts else 0.0)
+            with self._exchange(last=number == len(passes) - 1), self.packed(batch):
+                loss = self.recipe.loss(self.model(**batch.inputs), batch.targets) * counts
                 # Gradients are averaged over processes; the factor makes the average a sum.
                 accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
             total += loss.detach() / max(given.weight, 1e-12)
@@ -275,13 +278,16 @@ class Stepper:
         return [collate(self.table, fields, part) for part in parts]
 
     def _exchange(self, last: bool) -> Any:
-        """Exchange gradients with the other processes only in the last micro-batch."""
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+        """Exchange gradients with the other processes only in the last micro-batch.
+
+        A model in shards does so every time: the gradient of the whole of it would not fit on one process.
+        """
+        return contextlib.nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
 
 
 def _no_memory(given: StepInput, one_row: bool, error: BaseException) -> str:
     """What ran out and what to lower."""
-    largest = max(len(batch.rows) for batch in given.batches)
+    largest = max((len(batch.rows) for batch in given.batches), default=1)
     first = str(error).partition("\n")[0]
     if one_row:
         remedy = "lower tokenization.max_length, or set training.gradient_checkpointing=true or training.lora"

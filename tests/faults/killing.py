@@ -30,10 +30,10 @@ def write_recipe(folder, model):
     return folder / "x.yaml"
 
 
-def start(recipe, out, *overrides, processes=1):
+def start(recipe, out, *overrides, processes=1, fsdp=False):
     words = [str(recipe), f"output.dir={out}", *overrides, "--quiet"]
     if processes > 1:
-        whole = command(REPOSITORY / "scripts" / "train.py", processes, *words)
+        whole = command(REPOSITORY / "scripts" / "train.py", processes, *words, fsdp=fsdp)
     else:
         whole = [sys.executable, "-m", "nlp_pipeline.cli", "train", *words]
     return subprocess.Popen(
@@ -64,14 +64,14 @@ def flip_a_byte(path, chance):
     file.write_bytes(content)
 
 
-def killed_until_done(recipe, out, kills, chance, *overrides, processes=1, unkind=False):
+def killed_until_done(recipe, out, kills, chance, *overrides, processes=1, unkind=False, fsdp=False):
     """Rerun and kill; returns (kills made, kills that fell into a save).
 
     `unkind`: now and then SIGTERM in place of SIGKILL, now and then a byte of the newest checkpoint flips.
     """
     made = saving = 0
     while made < kills:
-        process = start(recipe, out, *overrides, processes=processes)
+        process = start(recipe, out, *overrides, processes=processes, fsdp=fsdp)
         folder = Path(out) / "checkpoints"
         before = newest(folder)
         # Wait for training to move, then a random while, or for a save to be under way.
@@ -95,7 +95,7 @@ def killed_until_done(recipe, out, kills, chance, *overrides, processes=1, unkin
         made += 1
         if unkind and newest(folder) and chance.random() < 0.2:
             flip_a_byte(folder / newest(folder), chance)
-    process = start(recipe, out, *overrides, processes=processes)
+    process = start(recipe, out, *overrides, processes=processes, fsdp=fsdp)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return made, saving

@@ -55,6 +55,22 @@ def test_two_killed_processes_too(recipe, tmp_path):
         assert same(weights(out), weights(tmp_path / "through"))
 
 
+@pytest.mark.multi_process
+@pytest.mark.parametrize("background", [False, True])
+def test_two_killed_processes_that_share_a_model_too(recipe, tmp_path, background):
+    option = f"checkpoint.background={str(background).lower()}"
+    through = start(recipe, tmp_path / "through", option, processes=2, fsdp=True)
+    output, _ = through.communicate(timeout=300)
+    assert through.returncode == 0, output
+    chance = random.Random(7 + background)
+    total = number = 0
+    while total < 3:
+        number += 1
+        out = tmp_path / f"cut{number}"
+        total += killed_until_done(recipe, out, 3 - total, chance, option, processes=2, fsdp=True)[0]
+        assert same(weights(out), weights(tmp_path / "through"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves_with_its_code(recipe, tmp_path, number):
     out = tmp_path / "run"

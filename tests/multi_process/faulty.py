@@ -20,13 +20,19 @@ def meet(fault: str) -> None:
     raise ZeroDivisionError("a fault of the test's own")
 
 
+def spoil(recipe) -> None:
+    """Have every loss be no number from now on, in this process."""
+    loss = recipe.loss
+    recipe.loss = lambda *inputs: loss(*inputs) * float("nan")
+
+
 def inject(rank: int, step: int, fault: str) -> None:
     """Have the fault happen in the forward passes of one step (from 1) of one process."""
     gradient = Stepper._gradient
 
     def faulty(self, given):
         if given.number + 1 == step and launched_rank() == rank:
-            meet(fault)
+            spoil(self.recipe) if fault == "nan" else meet(fault)
         return gradient(self, given)
 
     Stepper._gradient = faulty
