@@ -56,7 +56,7 @@ class Stepper:
         from ..modeling.sharding import is_sharded
 
         self.padding_free = find(self.model)
-        self.sharded = self.accelerator.num_processes > 1 and is_sharded(self.model)
+        self.sharded = is_sharded(self.model)
 
     @property
     def all_skipped(self) -> int:

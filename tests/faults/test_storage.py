@@ -54,9 +54,9 @@ def test_a_disk_that_fails_leaves_the_last_checkpoint_and_the_run_goes_on(
     count = {"saves": 0}
     write = checkpoint.write_snapshot
 
-    def failing(folder, snapshot):
+    def failing(folder, snapshot, peers):
         if snapshot.state.step != 3:
-            return write(folder, snapshot)
+            return write(folder, snapshot, peers)
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         def refuse(*arguments, **named):
@@ -70,7 +70,7 @@ def test_a_disk_that_fails_leaves_the_last_checkpoint_and_the_run_goes_on(
             else:
                 patch.setattr("safetensors.torch.save_file", refuse)
             count["saves"] += 1
-            return write(folder, snapshot)
+            return write(folder, snapshot, peers)
 
     monkeypatch.setattr("nlp_pipeline.training.writer.write_snapshot", failing)
     with pytest.raises(StorageError, match="No space left on device; step-000000002 is whole") as error:
@@ -322,7 +322,7 @@ def test_an_error_of_the_data_worker_ends_the_run(tiny_bert, tmp_path, monkeypat
 def test_no_error_of_a_save_goes_unseen(tmp_path, monkeypatch, background):
     """A thread's error would only be printed, and the run would go on without checkpoints."""
 
-    def broken(folder, snapshot):
+    def broken(folder, snapshot, peers):
         raise ZeroDivisionError("not the disk")
 
     monkeypatch.setattr("nlp_pipeline.training.writer.write_snapshot", broken)
