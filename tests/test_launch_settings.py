@@ -48,3 +48,15 @@ def test_everything_that_fsdp_cannot_do_is_said_at_once(monkeypatch):
         make_accelerator("fp16")
     for part in ("fsdp_version 1, expected 2", "offload", "efficient", "training.gradient_checkpointing", "fp16"):
         assert part in str(error.value)
+
+
+def test_compiled_layers_are_refused_in_shards(tiny_bert, tmp_path, monkeypatch):
+    from nlp_pipeline import TextClassification
+
+    rows = [{"text": "the card", "label": "ab"[i % 2]} for i in range(4)]
+    recipe = TextClassification(model=tiny_bert, train=rows, compile=True, precision="fp32", dir=str(tmp_path))
+    recipe.tokenize()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"training.compile.*FSDP"):
+        recipe.fit()

@@ -13,8 +13,8 @@ COMPILE_SECONDS = 60.0
 """What compiling costs on CUDA before it saves anything. Taken high: half a minute is usual."""
 SAVED = 0.15
 """Share of a step's time that compiled layers save on CUDA. Taken low, and not read on a GPU by this project yet."""
-READS = 3
-"""Readings of the clock before the step's time counts as known: between the first two the device still warms up."""
+RATE = 2e14
+"""Floating-point operations a second of a fast GPU in training. Taken high, so that runs count as short ones."""
 
 
 def compile_layers(model: torch.nn.Module) -> int:
@@ -38,67 +38,56 @@ def compiled_graphs() -> int:
     return int(counters["stats"]["unique_graphs"])
 
 
-def repays(steps_left: int, step_seconds: float) -> bool:
-    """Whether compiling now saves more time in the steps to come than it costs, as far as can be told."""
-    return steps_left * step_seconds * SAVED > COMPILE_SECONDS
+def training_flops(model: torch.nn.Module, tokens: float) -> float:
+    """About what the matrix products of training on so many tokens take: 6 a weight and token (Kaplan et al., 2020)."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    return 6.0 * tokens * sum(p.numel() for p in model.parameters() if p.dim() > 1 and id(p) not in tables)
+
+
+def repays(flops: float) -> bool:
+    """Whether a run of so many operations is long enough for compiling to save more time than it costs."""
+    return flops / RATE * SAVED > COMPILE_SECONDS
 
 
 @dataclass
 class Compilation:
-    """When the layers of a model are compiled: at once, never, or as soon as the run's own pace shows that it repays.
+    """Whether the layers of a model are compiled, settled before the first step.
+
+    `auto` goes by the run's size alone, not by its pace: a run that was interrupted and one that wasn't then compute
+    the same bits.
 
     Args:
-        setting: `training.compile`; `auto` decides once, on CUDA only.
+        setting: `training.compile`; `auto` compiles on CUDA only.
         device: the type of the device that trains.
         recompute: whether activations are recomputed in the backward pass; torch keeps compiled code out of that.
-        total_steps: optimizer steps of the whole run.
+        tokens: how many this process trains on in the whole run.
         say: takes a line for the user.
-        agree: gives the main process's answer to all processes.
     """
 
     model: torch.nn.Module
     setting: bool | Literal["auto"]
     device: str
     recompute: bool
-    total_steps: int
+    tokens: float
     say: Callable[[str], None]
-    agree: Callable[[bool], bool]
     before: int | None = field(default=None, init=False)
     """Graphs of this process before the layers were compiled; None while they are not."""
-    decided: bool = field(default=False, init=False)
-    last: tuple[int, float] | None = field(default=None, init=False)
-    pace: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.decided = self.setting != "auto" or self.device != "cuda" or self.recompute
-        if self.setting is True and self.recompute:
-            self.say("compile: off, torch compiles nothing whose activations are recomputed")
-        elif self.setting is True:
-            self._switch_on("when the first batch comes")
-
-    def note(self, step: int, seconds: float) -> None:
-        """Called where the losses are read, with the steps made and the seconds that training has taken so far."""
-        if self.decided:
+        if self.setting is False or (self.setting == "auto" and self.device != "cuda"):
             return
-        if self.last is not None and step > self.last[0]:
-            self.pace.append((seconds - self.last[1]) / (step - self.last[0]))
-        self.last = (step, seconds)
-        if len(self.pace) < READS - 1:
+        if self.recompute:
+            if self.setting is True:
+                self.say("compile: off, torch compiles nothing whose activations are recomputed")
             return
-        self.decided = True
-        # The shortest: an evaluation may lie in between.
-        left, each = self.total_steps - step, min(self.pace)
-        of_them = f"{left:,} steps of {each:.2g} s are left"
-        if self.agree(repays(left, each)):
-            self._switch_on(f"from step {step + 1:,} on: {of_them}")
+        flops = training_flops(self.model, self.tokens)
+        if self.setting is True or repays(flops):
+            self.before = compiled_graphs()
+            self.say(f"compile: {compile_layers(self.model)} layers, when the first batch comes")
         else:
-            self.say(f"compile: off, {of_them}, too few to repay about {COMPILE_SECONDS:.0f} s of compiling")
+            self.say(f"compile: off, the run is too short to repay it ({flops:.1e} operations)")
 
     def report(self) -> None:
         """Say how many graphs it took."""
         if self.before is not None:
             self.say(f"compile: {compiled_graphs() - self.before} graphs in all")
-
-    def _switch_on(self, when: str) -> None:
-        self.before = compiled_graphs()
-        self.say(f"compile: {compile_layers(self.model)} layers, {when}")

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..devices import launched_sharding
-from ..errors import START_ANEW, CheckpointError
+from ..errors import START_ANEW, CheckpointError, ConfigError
 from ..startup import collect_all
 from .directory import check_directory, identity, write_start
 
@@ -23,6 +23,8 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     from ..training.loop import fit
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
+    if launched_sharding() and config.training.compile is True:
+        raise ConfigError("training.compile: found true, which was not tested under FSDP; set it to false")
     run.create()
     check_directory(recipe)
     accelerator.wait_for_everyone()  # every process has looked before the main one writes

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from ..data.token_table import TokenTable
     from ..modeling.compact_vocabulary import CompactVocabulary
-    from ..modeling.compiling import Compilation
     from ..recipe import Recipe
 
 MICRO_TOKENS = 16_384
@@ -96,6 +95,7 @@ def fit(
         StorageError: a checkpoint can't be written.
         StoppedError: SIGTERM or Ctrl-C; everything is saved.
     """
+    from ..modeling.compiling import Compilation
     from ..modeling.padding_free import find
     from ..modeling.sharding import shard
 
@@ -109,7 +109,10 @@ def fit(
     compact = _compact(recipe, bare, table, reporter)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
-    compilation = _compilation(bare, config, accelerator, plan, reporter)
+    setting = False if sharding else config.training.compile
+    tokens = plan.total_steps / plan.steps_per_epoch * int(table.lengths.sum()) / accelerator.num_processes
+    recompute = config.training.gradient_checkpointing
+    compilation = Compilation(bare, setting, accelerator.device.type, recompute, tokens, reporter.say)
     if config.training.verify_parity:
         verify_parity(recipe, bare, table, next(sampler.epoch(0)), accelerator, reporter)
     if sharding:
@@ -163,7 +166,6 @@ def fit(
                 stepper.settle()
                 read = _read(losses, accelerator, state.step, stepper.skipped)
                 passed = state.seconds - seconds_before
-                compilation.note(state.step, passed)
                 for number, loss in read.items():
                     entry: dict[str, Any] = {"step": number, "epoch": number / plan.steps_per_epoch, "loss": loss}
                     entry["learning_rate"] = config.training.learning_rate * schedule(number - 1)
@@ -257,19 +259,6 @@ def _step_tokens(table: "TokenTable", batch: BatchConfig, accelerator: "Accelera
     """About as many tokens as a process's share of an optimizer step can have."""
     step = batch.tokens or batch.size * int(table.lengths.max())
     return -(-step // accelerator.num_processes)
-
-
-def _compilation(
-    model: Any, config: Config, accelerator: "Accelerator", plan: Plan, reporter: Reporter
-) -> "Compilation":
-    from ..evaluation.prediction import shared_from_main
-    from ..modeling.compiling import Compilation
-
-    setting, recompute = config.training.compile, config.training.gradient_checkpointing
-    return Compilation(
-        model, setting, accelerator.device.type, recompute, plan.total_steps, reporter.say,
-        agree=lambda mine: bool(shared_from_main(mine, accelerator)),
-    )  # fmt: skip
 
 
 def recompute_activations(model: Any) -> None:

@@ -71,7 +71,7 @@ class Stepper:
         from ..modeling.sharding import is_sharded
 
         self.padding_free = find(self.model)
-        self.sharded = self.accelerator.num_processes > 1 and is_sharded(self.model)
+        self.sharded = is_sharded(self.model)
         scaled = getattr(self.accelerator, "scaler", None) is not None
         self.late_check = self.accelerator.device.type == "cuda" and not scaled and not self.sharded
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 from multi_process.launching import REPOSITORY, command
 from safetensors.numpy import load_file
 
@@ -42,6 +43,11 @@ def start(recipe, out, *overrides, processes=1, fsdp=False):
 
 
 def kill(process):
+    """SIGKILL to a process and to all that it started: a launcher's workers have sessions of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for started in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                started.kill()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.poll() is None or not process.stdout.closed:

@@ -11,7 +11,15 @@ from test_padding_free import CONFIGS, batch_of
 
 from nlp_pipeline.modeling import compiling
 from nlp_pipeline.modeling.attention_layout import Layout
-from nlp_pipeline.modeling.compiling import COMPILE_SECONDS, SAVED, Compilation, compile_layers, repays
+from nlp_pipeline.modeling.compiling import (
+    COMPILE_SECONDS,
+    RATE,
+    SAVED,
+    Compilation,
+    compile_layers,
+    repays,
+    training_flops,
+)
 from nlp_pipeline.modeling.padding_free import PaddingFree
 
 
@@ -29,57 +37,40 @@ class Stack(torch.nn.Module):
         self.layers = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
 
 
-def made(setting="auto", device="cuda", recompute=False, total_steps=10**6, agree=bool):
+def made(setting="auto", device="cuda", recompute=False, tokens=1e18):
     said = []
     model = Stack()
-    return model, said, Compilation(model, setting, device, recompute, total_steps, said.append, agree)
+    return model, said, Compilation(model, setting, device, recompute, tokens, said.append)
 
 
 def is_compiled(model):
     return [layer._compiled_call_impl is not None for layer in model.layers] == [True] * 3
 
 
-@given(st.integers(0, 10**7), st.floats(0, 100))
-def test_it_repays_exactly_when_the_steps_left_save_more_than_it_costs(steps, seconds):
-    assert repays(steps, seconds) == (steps * seconds * SAVED > COMPILE_SECONDS)
-    assert not repays(steps, seconds) or repays(steps + 1, seconds)
+@given(st.floats(0, 1e30))
+def test_it_repays_exactly_when_it_saves_more_than_it_costs(flops):
+    assert repays(flops) == (flops / RATE * SAVED > COMPILE_SECONDS)
+    assert not repays(flops) or repays(flops * 2)
 
 
-def test_a_long_run_on_cuda_compiles_once_its_pace_is_known():
+def test_work_counts_weights_and_not_rows_of_tables():
+    model = torch.nn.Sequential(torch.nn.Embedding(1000, 4), torch.nn.Linear(4, 5), torch.nn.LayerNorm(5))
+    assert training_flops(model, 7) == 6 * 7 * 20
+
+
+def test_a_long_run_on_cuda_compiles_and_a_short_one_does_not():
     model, said, compilation = made()
-    for step, seconds in ((10, 9.0), (20, 11.0)):
-        compilation.note(step, seconds)
-        assert not is_compiled(model)
-    compilation.note(30, 13.0)
     assert is_compiled(model)
-    assert said == ["compile: 3 layers, from step 31 on: 999,970 steps of 0.2 s are left"]
-    compilation.note(40, 15.0)
     compilation.report()
-    assert said[1:] == ["compile: 0 graphs in all"]
-
-
-def test_an_evaluation_in_between_does_not_count_as_slow_steps():
-    model, said, compilation = made(total_steps=1000)
-    for step, seconds in ((10, 1.0), (20, 900.0), (30, 901.0)):
-        compilation.note(step, seconds)
+    assert said == ["compile: 3 layers, when the first batch comes", "compile: 0 graphs in all"]
+    model, said, _ = made(tokens=1e6)
     assert not is_compiled(model)
-    assert said == ["compile: off, 970 steps of 0.1 s are left, too few to repay about 60 s of compiling"]
-
-
-@pytest.mark.parametrize("answer", [True, False])
-def test_all_processes_do_as_the_main_one(answer):
-    for total in (31, 10**6):
-        model, _, compilation = made(total_steps=total, agree=lambda mine: answer)
-        for step in (10, 20, 30):
-            compilation.note(step, step * 1.0)
-        assert is_compiled(model) == answer
+    assert said == ["compile: off, the run is too short to repay it (7.2e+07 operations)"]
 
 
 @pytest.mark.parametrize("settings", [{"device": "cpu"}, {"setting": False}, {"recompute": True}], ids=str)
 def test_otherwise_nothing_is_compiled_nor_said(settings):
     model, said, compilation = made(**settings)
-    for step in range(10, 100, 10):
-        compilation.note(step, step * 1.0)
     compilation.report()
     assert not is_compiled(model)
     assert said == []
@@ -94,17 +85,16 @@ def test_on_request_it_compiles_at_once_on_any_device_but_not_with_recomputed_ac
     assert said == ["compile: off, torch compiles nothing whose activations are recomputed"]
 
 
-def test_the_loop_tells_it_the_pace(tiny_bert, tmp_path, monkeypatch, capsys):
+def test_the_loop_tells_it_the_tokens_of_the_run(tiny_bert, tmp_path, monkeypatch):
     from nlp_pipeline import TextClassification
 
-    noted = []
-    monkeypatch.setattr(Compilation, "note", lambda self, step, seconds: noted.append((step, seconds)))
+    told = []
+    real = Compilation.__post_init__
+    monkeypatch.setattr(Compilation, "__post_init__", lambda self: (told.append(self.tokens), real(self))[1])
     rows = [{"text": "the card is late", "label": "ab"[i % 2]} for i in range(8)]
-    TextClassification(
-        model=tiny_bert, train=rows, max_steps=5, batch={"size": 4}, training={"log_every": 2}, dir=str(tmp_path)
-    ).run(progress=False)
-    assert [step for step, _ in noted] == [2, 4, 5]
-    assert 0 < noted[0][1] < noted[1][1] < noted[2][1]
+    recipe = TextClassification(model=tiny_bert, train=rows, max_steps=5, batch={"size": 4}, dir=str(tmp_path))
+    recipe.run(progress=False)
+    assert told == [recipe.tables["train"].lengths.sum() * 2.5]
 
 
 @pytest.mark.slow
