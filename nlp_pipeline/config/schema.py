@@ -218,7 +218,7 @@ class TrainingConfig(Section):
     compact_vocabulary: bool | Literal["auto"] = "auto"
     """Train only the embedding rows that the training rows use: the same result for less. `auto`: where it pays."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the layers with torch.compile. `auto`: on CUDA, where the run is long enough to repay the time it takes."""
+    """Compile the layers with torch.compile. `auto`: on CUDA, where the run is long enough to repay it."""
     verify_parity: bool = False
     """Compare the first batch's loss and gradient with those of the padded eager model, and stop if they differ."""
     peer_timeout: float = Field(60, gt=0)
