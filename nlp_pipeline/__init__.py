@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .config import Config, load_config
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
+    from .tasks.multiple_choice import MultipleChoice
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
 
@@ -19,6 +20,7 @@ _PLACES = {
     "Config": "config",
     "load_config": "config",
     "Recipe": "recipe",
+    "MultipleChoice": "tasks.multiple_choice",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",
@@ -33,6 +35,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ModelError",
+    "MultipleChoice",
     "NlpPipelineError",
     "Recipe",
     "TextClassification",

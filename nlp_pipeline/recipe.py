@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from .audit.findings import Audit
     from .data.splits import Splits
-    from .data.tokenization import Encoder, TokenTable
+    from .data.token_table import TokenTable
+    from .data.tokenization import Encoder
     from .training.checkpoint import TrainState
 
 

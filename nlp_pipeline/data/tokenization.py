@@ -9,11 +9,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .token_table import TokenTable, measured
 
 if TYPE_CHECKING:
     import datasets
@@ -116,59 +117,6 @@ class Encoder:
         return truncated
 
 
-class TokenTable:
-    """Tokenized rows, mostly memory-mapped; sequences come out as views, never as Python lists."""
-
-    def __init__(self, table: "pa.Table") -> None:
-        self.columns: tuple[str, ...] = tuple(table.column_names)
-        self._table = table
-        self._ragged: dict[str, tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]] = {}
-        self._flat: dict[str, np.ndarray] = {}
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """int32[rows], tokens a row."""
-        return self.numbers("length")
-
-    @property
-    def truncated_share(self) -> float:
-        """Share of rows that lost tokens to the maximum length."""
-        return float(self.numbers("truncated").mean()) if len(self) else 0.0
-
-    def numbers(self, name: str) -> np.ndarray:
-        """A column with one number a row."""
-        if name not in self._flat:
-            self._flat[name] = self._table.column(name).to_numpy()
-        return self._flat[name]
-
-    def distinct(self, name: str) -> np.ndarray:
-        """int64[n], ascending: every value that occurs in a column of sequences."""
-        _, values, _ = self._chunks(name)
-        parts = [np.unique(chunk) for chunk in values]
-        return np.unique(np.concatenate(parts)).astype(np.int64) if parts else np.zeros(0, np.int64)
-
-    def sequences(self, name: str, rows: np.ndarray) -> list[np.ndarray]:
-        """The sequences of the given rows, as views of the mapped file."""
-        starts, values, offsets = self._chunks(name)
-        where = np.searchsorted(starts, rows, side="right") - 1
-        result = []
-        for chunk, row in zip(where.tolist(), (rows - starts[where]).tolist(), strict=True):
-            edges = offsets[chunk]
-            result.append(values[chunk][edges[row] : edges[row + 1]])
-        return result
-
-    def _chunks(self, name: str) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-        if name not in self._ragged:
-            chunks = [c for c in self._table.column(name).chunks if len(c)]
-            starts = np.cumsum([0, *(len(c) for c in chunks[:-1])]) if chunks else np.zeros(0, np.int64)
-            values = [c.values.to_numpy(zero_copy_only=False) for c in chunks]
-            self._ragged[name] = (starts, values, [c.offsets.to_numpy() for c in chunks])
-        return self._ragged[name]
-
-
 @dataclass(frozen=True)
 class CacheReport:
     """What the cache did for one split."""
@@ -195,11 +143,11 @@ def cache_root(configured: str | None = None) -> Path:
 def code_version(owner: Any) -> str:
     """SHA-256 over the source that makes token ids: this module, its helpers, and the task's with its parents'."""
     from ..recipe import Recipe
-    from . import labels, tags
+    from . import labels, tags, token_table
 
     digest = hashlib.sha256()
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
-    for module in (sys.modules[__name__], labels, tags):
+    for module in (sys.modules[__name__], token_table, labels, tags):
         digest.update(inspect.getsource(module).encode())
     for cls in classes:
         try:
@@ -272,13 +220,10 @@ def tokenize_window(
 def _token_batches(
     rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
 ) -> "Iterator[pa.Table]":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+    first = 0
     for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
-        columns = dict(preprocess(batch))
-        columns["length"] = pc.list_value_length(columns["input_ids"])
-        yield pa.table(columns)
+        yield measured(preprocess(batch), len(batch), first)
+        first += len(batch)
 
 
 def _write(

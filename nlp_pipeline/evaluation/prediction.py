@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.batching import sorted_batches
-from ..data.fields import collate
 from ..progress import Bar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
 
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
 class RowOutputs:
     """What the model said of each row.
 
-    `values` has one array a row, as the task's `collect` gave it; `loss_sum` is the loss summed over all targets and
-    `weight` what the task makes of their number, 0 where the rows have no labels.
+    `values` has one array a row, as the task's `collect` gave it, or a list of them where a row may be several
+    examples; `loss_sum` is the loss summed over all targets and `weight` what the task makes of their number, 0 where
+    the rows have no labels.
     """
 
-    values: list[np.ndarray]
+    values: list[Any]
     loss_sum: float
     weight: float
 
@@ -49,7 +49,7 @@ def predict_table(
     Args:
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
-        only: int[n], positions of the rows to run, if not all; the outputs come in this order.
+        only: int[n], the rows to run, if not all; the outputs come in this order.
     """
     import torch
 
@@ -58,32 +58,36 @@ def predict_table(
 
     runner = find(model)
     model.eval()
-    fields = recipe.fields()
-    chosen = np.arange(len(table)) if only is None else only
+    wanted = np.unique(table.rows_of(np.arange(len(table)))) if only is None else only
+    chosen = table.examples_of(wanted)
     mine = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)[accelerator.process_index]
     rows: list[int] = []
     values: list[np.ndarray] = []
     loss = weight = 0.0
     with torch.inference_mode():
         for part in mine:
-            batch = collate(table, fields, chosen[part])
-            if "labels" in batch.targets:
+            batch = recipe.batch(table, chosen[part])
+            scored = recipe.has_loss(batch.targets)
+            if scored:
                 weight += recipe.weigh(batch.targets)
             batch.to(accelerator.device)
             with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
-                outputs = model(**batch.inputs)
-            if "labels" in batch.targets:
+                outputs = recipe.infer(model, batch)
+            if scored:
                 loss += float(recipe.loss(outputs, batch.targets))
             values += recipe.collect(outputs, batch)
             rows += part.tolist()
             if bar is not None:
-                bar.advance(len(part) * accelerator.num_processes)
+                rows_done = len(np.unique(table.rows_of(chosen[part])))
+                bar.advance(rows_done * accelerator.num_processes)
     gathered = _gather((rows, values, loss, weight), accelerator)
     ordered: list[Any] = [None] * len(chosen)
     for part_rows, part_values, _, _ in gathered:
         for row, value in zip(part_rows, part_values, strict=True):
             ordered[row] = value
-    return RowOutputs(ordered, sum(part[2] for part in gathered), sum(part[3] for part in gathered))
+    return RowOutputs(
+        table.by_row(ordered, wanted), sum(part[2] for part in gathered), sum(part[3] for part in gathered)
+    )
 
 
 def _gather(mine: tuple[Any, ...], accelerator: "Accelerator") -> list[tuple[Any, ...]]:

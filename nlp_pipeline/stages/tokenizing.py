@@ -9,7 +9,7 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     import datasets
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
 

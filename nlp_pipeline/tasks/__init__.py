@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TASKS = {
     "text-classification": "text_classification:TextClassification",
     "token-classification": "token_classification:TokenClassification",
+    "multiple-choice": "multiple_choice:MultipleChoice",
 }
 
 

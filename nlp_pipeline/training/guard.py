@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.fields import collate
 from ..data.labels import column, shown
 from ..errors import NonFiniteError
 
@@ -32,14 +31,13 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
 
     model = stepper.model
     training = model.training
-    fields = stepper.recipe.fields()
     found: list[int] = []
     model.eval()
     with torch.no_grad(), stepper.full_precision():
         for row in given.mine:
-            batch = collate(stepper.table, fields, np.array([row])).to(stepper.accelerator.device)
+            batch = stepper.recipe.batch(stepper.table, np.array([row]), given.epoch).to(stepper.accelerator.device)
             with stepper.packed(batch):
-                loss = stepper.recipe.loss(model(**batch.inputs), batch.targets)
+                loss = stepper.recipe.loss(stepper.recipe.forward(model, batch), batch.targets)
             if not math.isfinite(float(loss)):
                 found.append(int(row))
     model.train(training)
@@ -50,10 +48,11 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
     return found or given.rows.tolist()
 
 
-def row_names(recipe: Any, rows: Iterable[int]) -> str:
-    """The ids of training rows, for a message."""
+def row_names(recipe: Any, examples: Iterable[int]) -> str:
+    """The ids of the training rows that some examples come from, for a message."""
     ids = column(recipe.splits.train, "row_id")
-    return shown([ids[row] for row in rows])
+    rows = recipe.tables["train"].rows_of(np.fromiter(examples, np.int64))
+    return shown([ids[row] for row in dict.fromkeys(rows.tolist())])
 
 
 def stop(stepper: "Stepper", given: "StepInput", why: str) -> NonFiniteError:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..data.batching import micro_batches, share
-from ..data.fields import Batch, collate
+from ..data.fields import Batch
 
 if TYPE_CHECKING:
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
 AHEAD = 2
@@ -26,12 +26,13 @@ Result = TypeVar("Result")
 class StepInput:
     """One optimizer step's batch.
 
-    `number` counts steps from 0; `rows` are those of all processes, `mine` this process's; `weight` is what the
-    summed loss of all of them is divided by; `batches` are this process's forward passes, at least one: without rows
-    of its own a process repeats one of the others', with `counts` false.
+    `number` counts steps from 0, `epoch` epochs; `rows` are the examples of all processes, `mine` this process's;
+    `weight` is what the summed loss of all of them is divided by; `batches` are this process's forward passes, at least
+    one: without rows of its own a process repeats one of the others', with `counts` false.
     """
 
     number: int
+    epoch: int
     rows: np.ndarray
     mine: np.ndarray
     weight: float
@@ -50,19 +51,20 @@ class InputMaker:
     micro: int | None
     max_tokens: int
     padded: bool
+    steps_per_epoch: int
     pin: bool = False
 
     def __call__(self, numbered: tuple[int, np.ndarray]) -> StepInput:
         """From (step, rows of the global batch)."""
         number, rows = numbered
-        fields = self.recipe.fields()
-        targets = [field for field in fields if field.target]
+        recipe, table, epoch = self.recipe, self.table, number // self.steps_per_epoch
         # Every process knows the whole batch: the weight that the loss is divided by needs no communication.
-        weight = self.recipe.weigh(collate(self.table, targets, rows).targets)
+        weight = recipe.weigh(recipe.batch(table, rows, epoch, recipe.weighing_fields()).targets)
         mine = share(rows, self.rank, self.processes)
-        parts = micro_batches(mine, self.table.lengths, self.micro, self.max_tokens, self.padded)
-        batches = [collate(self.table, fields, part if len(part) else rows[:1]) for part in parts]
-        return StepInput(number, rows, mine, weight, [b.pin() if self.pin else b for b in batches], bool(len(mine)))
+        parts = micro_batches(mine, table.lengths, self.micro, self.max_tokens, self.padded, table.longest, table.sizes)
+        batches = [recipe.batch(table, part if len(part) else rows[:1], epoch) for part in parts]
+        batches = [batch.pin() if self.pin else batch for batch in batches]
+        return StepInput(number, epoch, rows, mine, weight, batches, bool(len(mine)))
 
 
 class Prefetched(Iterator[Result]):

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.fields import collate
 from ..errors import ModelError
 from ..progress import Reporter
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
 TOLERANCE = 1e-4
@@ -39,13 +38,13 @@ def verify_parity(
     if runner is None:
         reporter.say("parity: the model runs padded, there is nothing to compare")
         return
-    batch = collate(table, recipe.fields(), rows).to(accelerator.device)
+    batch = recipe.batch(table, rows, 0).to(accelerator.device)
     training = model.training
     model.eval()
     found = []
     for layout in (None, Layout(batch.lengths, ROUND_TO)):
         with runner.packed(layout), runner.eager(layout is None):
-            loss = recipe.loss(model(**batch.inputs), batch.targets) / max(recipe.weigh(batch.targets), 1e-12)
+            loss = recipe.loss(recipe.forward(model, batch), batch.targets) / max(recipe.weigh(batch.targets), 1e-12)
             loss.backward()
         gradient = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         found.append((float(loss.detach()), gradient))

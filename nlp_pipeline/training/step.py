@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config.schema import TrainingConfig
-from ..data.fields import Batch, collate
+from ..data.fields import Batch
 from .guard import MOST_SKIPPED, bad_rows, stop
 from .inputs import StepInput
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from ..data.tokenization import TokenTable
+    from ..data.token_table import TokenTable
     from ..modeling.compact_vocabulary import CompactVocabulary
     from ..recipe import Recipe
 
@@ -138,16 +138,21 @@ class Stepper:
         """Gradients of the mean loss over the global batch, and this process's part of that loss."""
         import torch
 
-        accelerator = self.accelerator
         # Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
-        entropy = (self.training.seed, given.number, accelerator.process_index)
+        entropy = (self.training.seed, given.number, self.accelerator.process_index)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        batches = self._split(given)
+        return self._accumulate(given, self._split(given))
+
+    def _accumulate(self, given: StepInput, batches: list[Batch]) -> "torch.Tensor":
+        """Gradients of a loss that is a sum over examples: each micro-batch's are added to those before."""
+        import torch
+
+        accelerator = self.accelerator
         total = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(batches):
             batch.to(accelerator.device)
             with self._exchange(last=number == len(batches) - 1), self.packed(batch):
-                loss = self.recipe.loss(self.model(**batch.inputs), batch.targets)
+                loss = self.recipe.loss(self.recipe.forward(self.model, batch), batch.targets)
                 loss = loss * (1.0 if given.counts else 0.0)
                 # Gradients are averaged over processes; the factor makes the average a sum.
                 accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
@@ -167,8 +172,7 @@ class Stepper:
         if not self.splits:
             return given.batches
         parts = [part for batch in given.batches for part in np.array_split(batch.rows, 2**self.splits) if len(part)]
-        fields = self.recipe.fields()
-        return [collate(self.table, fields, part) for part in parts]
+        return [self.recipe.batch(self.table, part, given.epoch) for part in parts]
 
     def _exchange(self, last: bool) -> Any:
         """Exchange gradients with the other processes only in the last micro-batch."""

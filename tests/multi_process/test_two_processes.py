@@ -1,26 +1,14 @@
 """Two processes train and score as one does: the same global batches, the same weights up to rounding."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from commands import launch
 from safetensors.numpy import load_file
 
-REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.multi_process
-
-
-def launch(script, processes, *arguments, given=None):
-    config = REPOSITORY / "accelerate_configs" / ("cpu_2_processes.yaml" if processes == 2 else "cpu.yaml")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    return subprocess.run(
-        [*command, str(REPOSITORY / "scripts" / script), *map(str, arguments)],
-        input=given, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
 
 
 def train(folder, recipe, processes, *overrides):
