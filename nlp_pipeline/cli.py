@@ -13,6 +13,7 @@ import typer
 
 from .devices import launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
+from .secrets import redact
 from .startup import hold_collector, release_collector
 
 app = typer.Typer(
@@ -26,6 +27,10 @@ OTHERS_WAIT_SECONDS = 5.0
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What a disk says when it can take no more."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
+
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings or names: read it first")
+]
 
 
 @app.command()
@@ -47,6 +52,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run directory or its model folder")],
     data: Annotated[str, typer.Argument(help="A file with labelled rows")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
+    trust_remote_code: Trust = False,
 ) -> None:
     """Score a fine-tuned model on labelled rows."""
     import json
@@ -56,7 +62,7 @@ def evaluate(
     from .run_directory import finite
     from .stages.scoring import evaluate_source
 
-    recipe = Recipe.from_pretrained(run)
+    recipe = Recipe.from_pretrained(run, trust_remote_code)
     results = evaluate_source(recipe, data, progress=not as_json)
     if not recipe.is_main_process:
         return
@@ -76,12 +82,13 @@ def predict(
     ] = "-",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON Lines here")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compute in float32 throughout: slower")] = False,
+    trust_remote_code: Trust = False,
 ) -> None:
     """Predict for new rows; JSON Lines with each row's id, to standard output or a file."""
     from .recipe import Recipe
     from .run_directory import json_line, lines_file
 
-    recipe = Recipe.from_pretrained(run)
+    recipe = Recipe.from_pretrained(run, trust_remote_code)
     rows = sys.stdin if source == "-" else source
     windows = recipe.predict_windows(rows, progress=output is not None, exact=exact)
     if not recipe.is_main_process:
@@ -212,19 +219,24 @@ def resume_hint() -> Iterator[None]:
 
 def crashed() -> NoReturn:
     """What is printed for an error that nobody foresaw, and the end."""
-    import traceback
-
-    traceback.print_exc()
+    show_traceback()
     print("\nThe run crashed; its checkpoints and metric log are kept.", file=sys.stderr)
     hint()
     raise SystemExit(1) from None
+
+
+def show_traceback() -> None:
+    """The traceback of the error at hand, passwords hidden."""
+    import traceback
+
+    print(redact(traceback.format_exc()), end="", file=sys.stderr)
 
 
 def hint() -> None:
     """The command that goes on."""
     import shlex
 
-    print(f"Go on with the same command: nlp-pipeline {shlex.join(sys.argv[1:])}", file=sys.stderr)
+    print(f"Go on with the same command: nlp-pipeline {redact(shlex.join(sys.argv[1:]))}", file=sys.stderr)
 
 
 def show_error(error: NlpPipelineError) -> None:
@@ -247,6 +259,9 @@ def main(arguments: list[str] | None = None) -> None:
     except NlpPipelineError as error:
         show_error(error)
         raise SystemExit(error.exit_code) from None
+    except Exception:
+        show_traceback()
+        raise SystemExit(1) from None
     finally:
         release_collector()
         leave_processes()

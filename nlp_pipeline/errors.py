@@ -4,20 +4,22 @@ Every one of them may hold several problems, so that one run shows everything th
 The command line prints them without a traceback and exits with `exit_code`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from .secrets import redact
 
 
 class NlpPipelineError(Exception):
     """Base of every error this package raises on purpose.
 
-    `problems` is the list of separate findings; `str(error)` shows them as one message.
+    `problems` is the list of separate findings; `str(error)` shows them as one message. Neither holds a password.
     """
 
     exit_code = 1
     heading = "Something went wrong"
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [_redacted(text) for text in ([problems] if isinstance(problems, str) else problems)]
         super().__init__(self._message())
 
     def _message(self) -> str:
@@ -84,3 +86,10 @@ class MissingExtraError(NlpPipelineError):
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"{feature} needs the package `{package}`: pip install 'nlp-pipeline[{extra}]'")
+
+
+def _redacted(problem: str) -> str:
+    """The problem without passwords. One that carries its rows (`data.problems.RowProblem`) goes on doing so."""
+    text = redact(problem)
+    reworded: Callable[[str], str] = getattr(problem, "reworded", str)
+    return problem if text == problem else reworded(text)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .secrets import redact
+
 PLAIN_SECONDS = 10.0
 """Seconds between plain lines when there is no terminal."""
 
@@ -29,7 +31,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """One line."""
         if self.active:
-            self.console.print(text, markup=False)
+            self.console.print(redact(text), markup=False)
 
     def show(self, renderable: Any) -> None:
         """A rich table or panel."""

@@ -13,6 +13,7 @@ from .errors import ConfigError, DataError
 from .evaluation.metrics import METRICS, check_metric_names, greater_is_better, main_key
 from .progress import Reporter
 from .run_directory import RunDirectory
+from .secrets import expanded_path
 from .task_contract import TaskContract
 
 if TYPE_CHECKING:
@@ -76,14 +77,20 @@ class Recipe(TaskContract):
         return cls._matching(recipe_class(config)).from_config(config, in_memory)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> "Recipe":
-        """A finished run, or its `model` folder, ready to predict and evaluate."""
+    def from_pretrained(cls, path: str | Path, trust_remote_code: bool = False) -> "Recipe":
+        """A finished run, or its `model` folder, ready to predict and evaluate.
+
+        Args:
+            trust_remote_code: run Python code that the model brings or names: a recipe class, metric scripts, an
+                architecture. Without it such a model is refused and nothing of it is run.
+        """
         from .saved_model import read_saved_config
         from .tasks import recipe_class
 
-        config, model_folder, weights = read_saved_config(Path(path))
+        config, model_folder, weights = read_saved_config(Path(path), trust_remote_code)
         recipe = cls._matching(recipe_class(config)).from_config(config)
         recipe._model_folder, recipe.weights = model_folder, weights
+        recipe._code_is_named = trust_remote_code
         return recipe
 
     @classmethod
@@ -122,11 +129,13 @@ class Recipe(TaskContract):
         self.best_metric = "loss" if best == "loss" else main_key(best)
         chosen = config.evaluation.greater_is_better
         self.greater_is_better = chosen if chosen is not None else best != "loss" and greater_is_better(best)
-        self.run_directory = RunDirectory(config.output.dir or Path("runs") / str(config.name or self.task))
+        self.run_directory = RunDirectory(expanded_path(config.output.dir or f"runs/{config.name or self.task}"))
         self.results: dict[str, Any] = {}
         self.reporter = Reporter(active=False)
         self._in_memory = dict(in_memory)
         self._model_folder: Path | None = None
+        self._code_is_named = True
+        """Whether the code that the config names was named by the user, not by a model folder."""
         self._accelerator: Accelerator | None = None
         self._loaded: tuple[Any, Encoder] | None = None
         self.splits: Splits | None = None

@@ -36,7 +36,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(os.path.expanduser(path))
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
         self.predictions = self.path / "predictions"
@@ -53,11 +53,21 @@ class RunDirectory:
         return self.results.exists()
 
     def create(self) -> None:
-        """Make the folder, with a plain sentence if that can't be done."""
+        """Make the folder, with a plain sentence if that can't be done.
+
+        Raises:
+            ConfigError: it can't be made or written to, or links in it lead elsewhere.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"output.dir: {self.path} can't be made: {error.strerror}") from None
+        if links := links_outside(self.path):
+            raise ConfigError(
+                f"output.dir: {path} is a symbolic link that leads out of the run directory, where files are written "
+                "and deleted; put a file or folder in its place, or choose another output.dir"
+                for path in links
+            )
         if not os.access(self.path, os.W_OK):
             raise ConfigError(f"output.dir: {self.path} can't be written to; choose another with output.dir=FOLDER")
 
@@ -77,11 +87,13 @@ class RunDirectory:
         if not self.metrics.exists():
             return []
         entries = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                entries.append(json.loads(line))
-            except ValueError:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(entry, dict) and isinstance(entry.get("step", 0), int):
+                entries.append(entry)
         return entries
 
     def rewind_log(self, step: int) -> None:
@@ -102,7 +114,7 @@ class RunDirectory:
         except ImportError:  # Windows
             yield
             return
-        with open(self.path / ".lock", "w") as file:
+        with open(self.path / ".lock", "a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -110,6 +122,29 @@ class RunDirectory:
                     f"another process is working in {self.path}; wait for it, or choose another output.dir"
                 ) from None
             yield
+
+
+def links_outside(folder: Path) -> list[Path]:
+    """Symbolic links within a folder whose targets lie outside of it."""
+    root = folder.resolve()
+    entries = (Path(where) / name for where, folders, files in os.walk(root) for name in (*folders, *files))
+    return sorted(path for path in entries if path.is_symlink() and not _within(path, root))
+
+
+def _within(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a link to itself
+        return False
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty when there is no such file, or it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def fresh_path(path: Path) -> Path:
@@ -138,8 +173,10 @@ def newest_of(path: Path, name: str | None, output_dir: str | None) -> Path:
 def _made_by(path: Path, name: str | None, output_dir: str | None) -> bool:
     import yaml
 
+    from .config.yaml_text import read_yaml
+
     try:
-        content = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
+        content, _ = read_yaml(path / "recipe.yaml")
         return bool((content["name"], content["output"]["dir"]) == (name, output_dir))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return False

@@ -12,6 +12,7 @@ from .config import Config, build_config
 from .errors import ModelError
 from .modeling.loading import quiet_transformers
 from .run_directory import write_text
+from .secrets import literal
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -30,16 +31,20 @@ def save_model(recipe: "Recipe", model: Any, tokenizer: Any, max_length: int, fo
         model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     weights = None if recipe.weights is None else recipe.weights.tolist()
-    content = {"config": recipe.config.model_dump(mode="json"), "max_length": max_length, "class_weights": weights}
+    content = {"config": recipe.config.public(), "max_length": max_length, "class_weights": weights}
     write_text(aside / RECIPE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)
 
 
-def read_saved_config(path: Path) -> tuple[Config, Path, np.ndarray | None]:
+def read_saved_config(path: Path, trust_remote_code: bool = False) -> tuple[Config, Path, np.ndarray | None]:
     """The config, the model folder and the class weights of a run directory or of its `model` folder.
 
-    The config names the saved model in place of the one that training started from.
+    The config names the saved model in place of the one that training started from. A model folder may come from
+    anywhere: of the paths in its config none is kept, and code that it names is not run unless it is trusted.
+
+    Raises:
+        ModelError: it is no such folder, or it names code and `trust_remote_code` is not given.
     """
     for folder in (path / "model", path):
         if (folder / RECIPE_FILE).exists():
@@ -58,13 +63,18 @@ def read_saved_config(path: Path) -> tuple[Config, Path, np.ndarray | None]:
         raw = dict(content["config"])
         max_length = int(content["max_length"])
         weights = content.get("class_weights")
-    except (ValueError, KeyError, TypeError):
+        class_weights = None if weights is None else np.array(weights, np.float32)
+        raw["model"] = {"name": literal(folder.resolve()), "trust_remote_code": trust_remote_code}
+        raw["data"] = {**raw["data"], "train": "memory:train", "validation": None, "test": None}
+        raw["data"] |= {"validation_fraction": 0, "test_fraction": 0, "query": None, "format": "auto"}
+        raw["tokenization"] = {**raw["tokenization"], "max_length": max_length, "cache_dir": None}
+        raw["training"] = {**raw["training"], "lora": None, "freeze": [], "early_stopping": None}
+        raw["output"] = {"dir": literal(path)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(f"{folder / RECIPE_FILE} is not what a run writes; is it damaged?") from None
-    raw["model"] = {"name": str(folder.resolve())}
-    raw["data"] = {**raw["data"], "train": "memory:train", "validation": None, "test": None}
-    raw["data"] |= {"validation_fraction": 0, "test_fraction": 0, "query": None, "format": "auto"}
-    raw["tokenization"] = {**raw["tokenization"], "max_length": max_length}
-    raw["training"] = {**raw["training"], "lora": None, "freeze": [], "early_stopping": None}
-    raw["output"] = {"dir": str(path)}
-    config = build_config(raw, in_memory={"train": []})
-    return config, folder, None if weights is None else np.array(weights, np.float32)
+    if raw.get("recipe") and not trust_remote_code:
+        raise ModelError(
+            f"the model in {folder} names a recipe class of its own, {raw['recipe']!r}, which was not imported. If you "
+            "trust that code: --trust-remote-code (in Python: Recipe.from_pretrained(path, trust_remote_code=True))"
+        )
+    return build_config(raw, in_memory={"train": []}), folder, class_weights

@@ -94,5 +94,5 @@ def _decoded(line: bytes, encoding: str) -> str:
 def _value(line: str) -> Any:
     try:
         return json.loads(line) if line.lstrip()[0] in '{["' else line
-    except ValueError:
+    except (ValueError, RecursionError):
         return line

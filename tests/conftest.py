@@ -20,7 +20,9 @@ if IN_XDIST_WORKER:
 
 # The same examples on every run and machine; a slow machine is no failure.
 settings.register_profile("ci", derandomize=True, deadline=None)
-settings.load_profile("ci")
+# `HYPOTHESIS_PROFILE=soak pytest tests/fuzz --timeout=0`: other examples each time, and many of them.
+settings.register_profile("soak", max_examples=20_000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

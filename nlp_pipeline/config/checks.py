@@ -1,14 +1,27 @@
 """Checks over several settings at once, before torch is imported: each returns problems, none raises."""
 
 import importlib.util
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..secrets import VARIABLE, MissingVariableError, expanded_path
 from .schema import Config, ModelConfig
 
+EXPANDED: Any = {
+    "model": {"name", "tokenizer"},
+    "data": {"train", "validation", "test", "query", "columns", "id_column", "delimiter"},
+    "tokenization": {"cache_dir"},
+    "output": {"dir"},
+    "recipe": True,
+}
+"""Where `${NAME}` is read from the environment (and columns, which may have any name)."""
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+NO_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")
+"""How the names of files begin that the stock Trainer pickles beside the weights."""
 NEEDS_VALIDATION = "needs validation rows; give data.validation or data.validation_fraction=0.1"
 
 
@@ -39,13 +52,39 @@ def check_model(model: ModelConfig) -> list[str]:
     files = {path.name for path in folder.iterdir()}
     if "config.json" not in files and "adapter_config.json" not in files:
         return [f"model: {folder} has no config.json; expected a folder written by save_pretrained"]
-    weights = [name for name in files if name.endswith(".safetensors")]
-    if not weights and any(name.endswith((".bin", ".pt", ".pth")) for name in files):
-        return [
-            f"model: {folder} holds pickled weights only, which can run code when loaded; convert them with "
-            "`model.save_pretrained(folder)` on a machine you trust them on (it writes safetensors)"
-        ]
-    return []
+    return pickled_weights(folder)
+
+
+def pickled_weights(folder: Path) -> list[str]:
+    """The problem with a folder whose weights could only be unpickled; none of its files is opened.
+
+    What a trainer leaves beside the weights (`optimizer.pt`, `training_args.bin`) is never read, so it is no problem.
+    """
+    files = sorted(path.name for path in folder.iterdir())
+    pickled = [name for name in files if name.endswith(PICKLES) and not name.startswith(NO_WEIGHTS)]
+    adapter = [name for name in pickled if name.startswith("adapter_model.")]
+    missing = "adapter_model.safetensors" if "adapter_config.json" in files and adapter else "model.safetensors"
+    there = missing in files or (missing == "model.safetensors" and any(n.endswith(".safetensors") for n in files))
+    if there or not pickled:
+        return []
+    return [
+        f"model: {folder} holds pickled weights only ({', '.join(pickled[:5])}), which can run code when they are "
+        "loaded, so they never are. Convert them, without running any:\n"
+        + _conversion(folder, missing, adapter or pickled)
+    ]
+
+
+def _conversion(folder: Path, target: str, pickled: Sequence[str]) -> str:
+    """A shell command that writes safetensors; `weights_only` makes torch refuse whatever is no tensor."""
+    import shlex
+
+    code = (
+        "import sys, torch; from safetensors.torch import save_file; "
+        "load = lambda f: (lambda x: x.get('state_dict', x))(torch.load(f, map_location='cpu', weights_only=True)); "
+        "save_file({k: v.clone(memory_format=torch.contiguous_format) for f in sys.argv[2:] "
+        "for k, v in load(f).items()}, sys.argv[1], {'format': 'pt'})"
+    )
+    return shlex.join(["python", "-c", code, str(folder / target), *(str(folder / name) for name in pickled)])
 
 
 def model_folder(name: str) -> Path | None:
@@ -62,11 +101,14 @@ def model_folder(name: str) -> Path | None:
             raise ConfigError(f"model: the package {package!r} is not installed: pip install {pip_name}")
         root = Path(next(iter(spec.submodule_search_locations)))
         folder = root / inner
-        if ".." in Path(inner).parts or not folder.is_dir():
+        if ".." in Path(inner).parts or not os.path.isdir(folder):
             raise ConfigError(f"model: the package {package!r} has no folder {inner!r}")
         return folder
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = expanded_path(name)
+    except MissingVariableError as error:
+        raise ConfigError(f"model: {error}") from None
+    if os.path.isdir(path):
         return path
     if path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1 or not name.strip():
         raise ConfigError(f"model: there is no folder {name!r}")
@@ -105,8 +147,22 @@ def _may_have_validation(config: Config, in_memory: Mapping[str, Any]) -> bool:
 
 
 def _check_output(config: Config) -> list[str]:
-    if config.output.dir and Path(config.output.dir).expanduser().is_file():
-        return [f"output.dir: {config.output.dir} is a file; expected a folder"]
+    problems = []
+    for place, text in (("output.dir", config.output.dir), ("tokenization.cache_dir", config.tokenization.cache_dir)):
+        try:
+            if text and os.path.isfile(expanded_path(text)):
+                problems.append(f"{place}: {text} is a file; expected a folder")
+        except MissingVariableError as error:
+            problems.append(f"{place}: {error}")
+    return problems + _not_expanded(config.model_dump(exclude=EXPANDED))
+
+
+def _not_expanded(settings: Any, place: str = "") -> list[str]:
+    """Settings that hold `${NAME}` where it would stay as it is."""
+    if isinstance(settings, Mapping):
+        return [p for k, v in settings.items() for p in _not_expanded(v, f"{place}.{k}" if place else str(k))]
+    if isinstance(settings, str) and VARIABLE.search(settings):
+        return [f"{place}: {settings!r} would stay so: ${{NAME}} works in paths, model names, sources and queries"]
     return []
 
 

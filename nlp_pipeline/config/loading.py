@@ -1,6 +1,8 @@
 """From a YAML file and `key.sub=value` overrides to a checked Config; every problem is listed at once."""
 
 import difflib
+import os
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError
 from .schema import Config
+from .yaml_text import parse_yaml, read_yaml
 
 M = TypeVar("M", bound=BaseModel)
+UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+"""Control characters but tab and line breaks, and halves of surrogate pairs, which UTF-8 can't write."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -38,7 +43,9 @@ def build_config(
     """Validate nested settings as far as they go and raise one ConfigError with everything that is wrong."""
     from .checks import check_config
 
-    found = list(problems)
+    found, unusable = list(problems), _unusable(raw)
+    if unusable:  # not even a message may hold such a value
+        raise ConfigError(found + unusable)
     config, schema_problems = validate(Config, raw)
     found += schema_problems
     if config is not None:
@@ -50,23 +57,24 @@ def build_config(
 
 def read_recipe(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Parse a YAML file with a safe loader. Returns the mapping and the problems found while reading."""
-    if not path.exists():
+    if not os.path.exists(path):
         near = difflib.get_close_matches(path.name, _recipe_names(path.parent), n=1)
         hint = f" Did you mean {path.parent / near[0]}?" if near else " `nlp-pipeline init DATA_FILE` writes one."
         raise ConfigError(f"there is no recipe file {path}.{hint}")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; expected a YAML recipe file in it")
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        raw = loader.get_single_data()
+        raw, problems = read_yaml(path)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {_yaml_reason(error)}") from None
     if not isinstance(raw, dict):
         kind = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise ConfigError(f"{path}: found {kind}, expected settings such as `task: text-classification`")
-    return {str(key): value for key, value in raw.items()}, loader.problems
+    return {str(key): value for key, value in raw.items()}, problems
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
@@ -78,13 +86,12 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
             problems.append(f"override {text!r}: expected key=value, e.g. training.epochs=4")
             continue
         try:
-            value = yaml.safe_load(value_text)
+            value, repeated = parse_yaml(value_text)
         except (yaml.YAMLError, ValueError):
             problems.append(f"override {text!r}: the value is not valid YAML; put it in quotes")
             continue
         problem = set_setting(raw, key.strip(), value)
-        if problem:
-            problems.append(problem)
+        problems += [f"override {text!r}: {line}" for line in repeated] + ([problem] if problem else [])
     return problems
 
 
@@ -104,7 +111,7 @@ def set_setting(raw: dict[str, Any], key: str, value: Any) -> str | None:
         if inner is None:
             inner = target[part] = {}
         if not isinstance(inner, dict):
-            return f"{key}: {'.'.join(path[: i + 1])} is {inner!r}, not a section"
+            return f"{key}: {'.'.join(path[: i + 1])} is {_shown(inner)}, not a section"
         target[part] = target = dict(inner)  # a copy: the caller's nested mappings stay as they are
     target[path[-1]] = value
     return None
@@ -131,21 +138,23 @@ def validate(schema: type[M], raw: Mapping[str, Any], prefix: str = "") -> tuple
     return None, problems
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also reports a key given twice instead of keeping the last one silently."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.problems: list[str] = []
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                self.problems.append(f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+def _unusable(value: Any, place: str = "") -> list[str]:
+    """Values that no setting takes and that the file system, JSON or the terminal would stumble over."""
+    if isinstance(value, Mapping):
+        return [
+            problem
+            for key, inner in value.items()
+            for problem in (*_unusable(key, place), *_unusable(inner, f"{place}.{key}" if place else str(key)))
+        ]
+    if isinstance(value, list | tuple):
+        return [problem for i, inner in enumerate(value) for problem in _unusable(inner, f"{place}.{i}")]
+    if isinstance(value, str) and UNUSABLE.search(value):
+        return [f"{place or 'the recipe'}: found {ascii(value)[:60]}, expected text without control characters"]
+    if isinstance(value, int) and value.bit_length() > 63:
+        return [f"{place or 'the recipe'}: found a whole number of {value.bit_length()} bits, expected 63 at most"]
+    if isinstance(value, bytes | set):
+        return [f"{place or 'the recipe'}: found {type(value).__name__}, expected text, a number, a list or a section"]
+    return []
 
 
 def _yaml_reason(error: Exception) -> str:
@@ -155,7 +164,7 @@ def _yaml_reason(error: Exception) -> str:
 
 
 def _recipe_names(folder: Path) -> list[str]:
-    return [p.name for p in folder.glob("*.y*ml")] if folder.is_dir() else []
+    return [p.name for p in folder.glob("*.y*ml")] if os.path.isdir(folder) else []
 
 
 def _sections_with(setting: str) -> list[str]:
@@ -226,7 +235,13 @@ def _describe(schema: type[BaseModel], detail: Any, path: Sequence[Any]) -> str:
     message = detail["msg"]
     for lead in ("Input should be ", "Value error, "):
         message = message.removeprefix(lead)
-    return f"found {value!r}, expected {message}"
+    return f"found {_shown(value)}, expected {message}"
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _without(raw: Mapping[str, Any], locations: Iterable[Sequence[Any]]) -> dict[str, Any]:

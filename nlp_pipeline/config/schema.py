@@ -7,13 +7,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from ..secrets import public
+
 Sources = str | list[str]
+LONGEST_NAME = 200
+"""Bytes; file systems end at 255, and `-2` and the like come after a name."""
 
 
 class Section(BaseModel):
     """A part of a recipe: immutable, unknown keys refused, field docstrings shown in the JSON Schema."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+    )
+
+    def __repr_args__(self) -> Any:
+        """Without passwords: a traceback or a notebook may show the settings."""
+        return [(name, public(value)) for name, value in super().__repr_args__()]
 
 
 class ModelConfig(Section):
@@ -27,6 +41,8 @@ class ModelConfig(Section):
     """Where the tokenizer is, if not with the model."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Expected SHA-256 of the weight file `model.safetensors`; another sum is refused."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model or its tokenizer. Only for code that was read: it may do anything."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the model's own config, e.g. `{hidden_dropout_prob: 0.2}`."""
 
@@ -36,7 +52,8 @@ class DataConfig(Section):
 
     train: Sources | None = None
     """Training rows: a file, a glob, a list of them, a `save_to_disk` folder, `hub:user/name`, a SQLAlchemy URL
-    (with `query`), or `sample:messages`. One split of a Hub data set: `hub:user/name#split`."""
+    (with `query`), or `sample:messages`. One split of a Hub data set: `hub:user/name#split`. `${NAME}` is read from
+    the environment, here and in other places, names and queries: for passwords, `postgresql://me:${DB_PASSWORD}@…`."""
     validation: Sources | None = None
     """Validation rows; used to choose the best checkpoint and to stop early."""
     test: Sources | None = None
@@ -62,7 +79,7 @@ class DataConfig(Section):
     """Share of the training rows carved off for validation (seeded, stratified where the task can)."""
     test_fraction: float = Field(0.0, ge=0, lt=1)
     """Share of the training rows carved off for the test set."""
-    split_seed: int = 13
+    split_seed: int = Field(13, ge=0, lt=2**32)
     """Seed of the carve; apart from `training.seed`, so that seeds can be compared on the same split."""
     max_train_rows: int | None = Field(None, ge=1)
     """Use only so many training rows (drawn with `split_seed`): for a quick try."""
@@ -189,7 +206,7 @@ class TrainingConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward pass; `auto` takes what `accelerate launch` was given, else bf16 where the device has
     it in hardware, else fp32. Weights and optimizer stay in fp32."""
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, lt=2**32)
     """Seed of initial weights, data order and dropout."""
     on_non_finite: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is no finite number, in fp32 neither: stop before the step and name the rows, or leave
@@ -268,6 +285,13 @@ class Config(Section):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and (not value.strip() or "/" in value or value.startswith(".")):
+        if value is not None and (not value.strip() or set("/\\\n\r\t") & set(value) or value.startswith(".")):
             raise ValueError("a run name is a plain folder name, without '/' and not starting with '.'")
+        if value is not None and len(value.encode()) > LONGEST_NAME:
+            raise ValueError(f"a run name of at most {LONGEST_NAME} bytes")
         return value
+
+    def public(self) -> dict[str, Any]:
+        """All settings as they may be written into a file: JSON's types, passwords hidden, `${NAME}` as it is."""
+        settings: dict[str, Any] = public(self.model_dump(mode="json"))
+        return settings

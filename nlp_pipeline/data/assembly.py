@@ -61,21 +61,28 @@ class Assembler:
     def _piece(self, split: str, source: Source) -> "Piece | None":
         """One source, read whole."""
         try:
-            rows = self.reader.read(source, split)
+            return self.piece(source.shown, self.reader.read(source, split))
         except DataError as error:
             self.problems.add(source.shown, *error.problems)
             return None
-        return self.piece(source.shown, rows)
 
     def piece(self, origin: str, rows: Rows, like: "Piece | None" = None) -> "Piece":
-        """Rows with the task's columns found among theirs; or in the columns where `like` has them."""
+        """Rows with the task's columns found among theirs; or in the columns where `like` has them.
+
+        Raises:
+            DataError: the columns to be looked at are damaged.
+        """
         self.notes.extend(f"{origin}: {note}" for note in rows.notes)
         if like is not None:
             rows = replace(rows, table=_with_columns(rows.table, like.rows.table.column_names))
-            return Piece(origin, rows, like.resolved, np.ones(rows.table.num_rows, bool))
-        resolved = resolve_columns(self.columns, rows.table.column_names, self.data.columns, self.require_labels)
-        self.problems.add(origin, *resolved.problems)
-        return Piece(origin, rows, resolved, np.ones(rows.table.num_rows, bool))
+            resolved = like.resolved
+        else:
+            resolved = resolve_columns(self.columns, rows.table.column_names, self.data.columns, self.require_labels)
+            self.problems.add(origin, *resolved.problems)
+        piece = Piece(origin, rows, resolved, np.ones(rows.table.num_rows, bool))
+        if damaged := _damaged(rows.table, self._names_in(piece)):
+            raise DataError(damaged)
+        return piece
 
     def agree(self, pieces: "list[Piece]") -> bool:
         """Whether the task's columns have the same names in all files of a split."""
@@ -113,6 +120,13 @@ class Assembler:
                     problems.append(found)
         self.problems.add(piece.origin, *(_by_id(problem, split, start, ids) for problem in problems))
         return None if problems else pa.table({name: cell.values for name, cell in cells.items()})
+
+    def _names_in(self, piece: "Piece") -> list[str]:
+        """The columns that will be looked at: the task's, and those that may name rows."""
+        names = piece.rows.table.column_names
+        used = {name for given in piece.resolved.found.values() for name in given}
+        ids = {find_column(name, names) for name in (self.data.id_column, "id") if name}
+        return sorted(used | {name for name in ids if name})
 
     def _cells(self, piece: "Piece", column: Column, given: tuple[str, ...]) -> Cells:
         raw = [RawColumn(piece.rows, name) for name in given]
@@ -210,6 +224,17 @@ def _moved(problem: str, by: int) -> str:
     if not isinstance(problem, RowProblem):
         return problem
     return RowProblem(problem, problem.check, {"": [row + by for row in problem.rows[""]]})
+
+
+def _damaged(table: pa.Table, names: Sequence[str]) -> list[str]:
+    """Columns whose buffers contradict one another, as in a damaged file: Arrow itself would crash on them."""
+    problems = []
+    for name in names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowException as error:
+            problems.append(f"{quoted(name)} is damaged: {' '.join(str(error).split())[:200]}")
+    return problems
 
 
 def _describe(resolved: Resolved) -> str:

@@ -2,10 +2,12 @@
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..config.schema import DataConfig
 from ..errors import DataError
+from ..run_directory import read_json
 from .arrow_tables import Rows, from_memory
 from .locations import Source
 from .problems import listed, quoted
@@ -70,6 +72,11 @@ def _load_hub(source: Source, data: DataConfig) -> Any:
 def _load_disk(source: Source, data: DataConfig) -> Any:
     import datasets
 
+    for state in Path(source.value).rglob("state.json"):
+        listed_files = read_json(state).get("_data_files") or []
+        names = [str(file.get("filename")) for file in listed_files if isinstance(file, dict)]
+        if foreign := [name for name in names if Path(name).name != name]:
+            raise DataError(f"{state.name} names the file {quoted(foreign[0])}, which leads out of the folder")
     try:
         return datasets.load_from_disk(source.value)
     except Exception as error:  # whatever a damaged folder leads to

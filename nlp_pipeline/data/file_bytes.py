@@ -2,10 +2,11 @@
 
 import codecs
 import io
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -24,14 +25,18 @@ BOMS = (  # the longer ones first: UTF-32's begins with UTF-16's
 )
 MOST_TRIED = 10_000
 """Undecodable lines that are tried in other encodings."""
+SMALL = 2**28
+"""Bytes that a compressed file may always grow to."""
+LARGEST_RATIO = 200
+"""Beyond that, times its own size; plain text packs to a tenth, logs and tables of zeros to a hundredth."""
 OTHER_ENCODINGS = ("cp1252", "cp1251", "shift_jis", "gb18030", "latin-1")
 
 
 def read_bytes(source: Source) -> pa.Buffer:
-    """The file's content; a plain file is mapped into memory, not copied.
+    """The file's content; a plain file is mapped into memory, not copied, a compressed one grows in memory only.
 
     Raises:
-        DataError: the file can't be read, or its compressed data is damaged.
+        DataError: the file can't be read, its compressed data is damaged, or it grows beyond all measure.
     """
     if source.compression:
         with open_bytes(source) as stream:
@@ -52,23 +57,49 @@ def open_bytes(source: Source) -> Iterator[BinaryIO]:
     import lzma
     import zipfile
 
+    opened: Any
     with _readable(source), ExitStack() as stack:
         match source.compression:
             case ".gz":
-                yield stack.enter_context(gzip.open(source.value))  # type: ignore[misc]
+                opened = stack.enter_context(gzip.open(source.value))
             case ".bz2":
-                yield stack.enter_context(bz2.open(source.value))  # type: ignore[misc]
+                opened = stack.enter_context(bz2.open(source.value))
             case ".xz":
-                yield stack.enter_context(lzma.open(source.value))  # type: ignore[misc]
+                opened = stack.enter_context(lzma.open(source.value))
             case ".zst":
-                raw = stack.enter_context(pa.input_stream(source.value, compression="zstd"))
-                yield io.BufferedReader(raw, 1 << 18)
+                opened = stack.enter_context(pa.input_stream(source.value, compression="zstd"))
             case ".zip":
                 (member,) = zip_members(Path(source.value))
                 archive = stack.enter_context(zipfile.ZipFile(source.value))
-                yield stack.enter_context(archive.open(member))  # type: ignore[misc]
+                opened = stack.enter_context(archive.open(member))
             case _:
                 yield stack.enter_context(open(source.value, "rb"))
+                return
+        yield io.BufferedReader(_Bounded(opened, source), 1 << 18)
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressing stream, as long as it doesn't grow to what only a decompression bomb does."""
+
+    def __init__(self, stream: Any, source: Source) -> None:
+        self._stream = stream
+        self._packed = os.path.getsize(source.value)
+        self._limit = max(SMALL, self._packed * LARGEST_RATIO)
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        block = self._stream.read(len(into))
+        into[: len(block)] = block
+        self._read += len(block)
+        if self._read > self._limit:
+            raise DataError(
+                f"grows from {self._packed:,} to more than {self._limit:,} bytes when it is decompressed; as no text "
+                "or table does so, it was not read further. Decompress it yourself if it is what you want"
+            )
+        return len(block)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from .file_bytes import text_stream
 from .problems import counted, listed, quoted
 
 LARGEST_BLOCK = 2**31 - 1
+MOST_BRACKETS = 200
+"""Opening brackets in a line that Arrow is given; Python's slower reader counts how deep the others go."""
 
 
 def read_json(text: pa.Buffer) -> Rows:
@@ -30,6 +32,8 @@ def read_json(text: pa.Buffer) -> Rows:
         if error.msg == "Extra data" and text[:1].to_pybytes() == b"{":
             return read_json_lines(text)
         raise DataError(f"is not valid JSON: {error.msg} at line {error.lineno:,}, column {error.colno:,}") from error
+    except ValueError as error:
+        raise DataError(f"is not valid JSON: {error}") from None  # a number of thousands of digits
     return _from_content(content)
 
 
@@ -78,7 +82,7 @@ def is_line_wise(open_lines: Callable[[], AbstractContextManager[Iterable[str]]]
         first = next((line for line in lines if line.strip()), "")
     try:
         return not isinstance(json.loads(first), list)
-    except json.JSONDecodeError:
+    except ValueError:
         return False
 
 
@@ -93,7 +97,7 @@ def _window(lines: list[str], numbers: list[int], first: int) -> Rows | None:
     else:
         try:
             values = [json.loads(line) for line in lines]
-        except json.JSONDecodeError:
+        except ValueError:
             return None
         rows = from_rows(values, lambda row: f"row {first + row + 1:,} (line {numbers[row]:,})")
     rows.first, rows.lines = first, lambda wanted: [numbers[row] for row in wanted]
@@ -106,6 +110,8 @@ def parse_lines(text: pa.Buffer, schema: pa.Schema | None = None) -> pa.Table:
     Raises:
         pa.ArrowInvalid: anything wrong; Arrow tells of the first fault only.
     """
+    if not _is_shallow(text):
+        raise pa.ArrowInvalid("too many brackets in a line")
     block = 1 << 23
     while True:
         try:
@@ -141,8 +147,25 @@ def _without_times(type_: pa.DataType) -> pa.DataType:
 def _is_object_a_line(text: pa.Buffer) -> bool:
     """Whether every line begins with `{` or is empty. Arrow 26 crashes on a line that is `null`."""
     data = np.frombuffer(text, np.uint8)
-    first = np.concatenate([data[:1], data[np.flatnonzero(data[:-1] == ord("\n")) + 1]])
+    first = np.concatenate([data[:1], data[_positions(data[:-1], b"\n") + 1]])
     return bool(np.isin(first, np.frombuffer(b"{\r\n", np.uint8)).all())
+
+
+def _is_shallow(text: pa.Buffer) -> bool:
+    """Whether no line can be nested deeply. Arrow 26 crashes on thousands of brackets within one another."""
+    data = np.frombuffer(text, np.uint8)
+    breaks = _positions(data, b"\n")
+    opened = _positions(data, b"{[")
+    return int(np.bincount(np.searchsorted(breaks, opened), minlength=1).max()) <= MOST_BRACKETS
+
+
+def _positions(data: np.ndarray, characters: bytes) -> np.ndarray:
+    """int64[n], where any of some bytes stands; in blocks, for the sake of memory."""
+    wanted = np.zeros(256, bool)
+    wanted[list(characters)] = True
+    step = 1 << 24
+    found = [np.flatnonzero(wanted[data[start : start + step]]) + start for start in range(0, len(data), step)]
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _read_slowly(text: pa.Buffer) -> Rows:
@@ -150,7 +173,7 @@ def _read_slowly(text: pa.Buffer) -> Rows:
     if invalid:
         try:
             return _from_content(json.loads(text.to_pybytes()))  # one object or array over several lines
-        except json.JSONDecodeError:
+        except ValueError:
             raise _not_json(invalid, count) from None
     found = from_rows(rows, lambda row: f"row {row + 1:,} (line {lines[row]:,})")
     found.lines = lambda wanted: [lines[row] for row in wanted]
@@ -172,6 +195,9 @@ def _parse_each(lines: Iterable[str], keep: bool = False) -> tuple[list[Any], li
         except json.JSONDecodeError as error:
             where = f"row {count:,} (line {number:,}), column {error.colno:,}"
             invalid.append(f"{where}: {error.msg}: {quoted(line.strip())}")
+            continue
+        except ValueError as error:  # a number of thousands of digits
+            invalid.append(f"row {count:,} (line {number:,}): {error}: {quoted(line.strip())}")
             continue
         if keep:
             rows.append(row)

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ STRINGS = pa.list_(pa.string())
 # A list as Python (`['a', 'b']`) or numpy (`['a' 'b']`) writes it into a CSV file. Not left to ast alone: it
 # would join numpy's 'a' 'b' into one string.
 _ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[+-]?\d+)"""
-_LITERAL = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM}|\s+{_ITEM})*\s*,?\s*)?\]", re.DOTALL)
+_LITERAL = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM}|\s+{_ITEM})*\s*(?:,\s*)?)?\]", re.DOTALL)
 _ITEMS = re.compile(_ITEM, re.DOTALL)
 
 
@@ -203,12 +204,24 @@ def _parse_lists(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[int]]:
 
 
 def _parse_list(text: str) -> list[str] | None:
+    """The items of one list; None if it is none, or holds what no text can."""
     try:
-        items = json.loads(text)
+        items = _literal(text)
+        if not isinstance(items, list) or not all(isinstance(item, str | int) for item in items):
+            return None
+        found = [str(item) for item in items]
+        "".join(found).encode()  # half a surrogate pair, as "\\ud800" stands for, is no text
+    except (ValueError, SyntaxError, RecursionError):
+        return None
+    return found
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text)
     except json.JSONDecodeError:
         if not _LITERAL.fullmatch(text.strip()):
-            return None
-        items = [ast.literal_eval(item) for item in _ITEMS.findall(text)]
-    if not isinstance(items, list) or not all(isinstance(item, str | int) for item in items):
-        return None
-    return [str(item) for item in items]
+            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python doesn't know: they stay as they are
+            return [ast.literal_eval(item) for item in _ITEMS.findall(text)]

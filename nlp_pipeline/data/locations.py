@@ -7,12 +7,13 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..config.schema import DataConfig
-from .problems import did_you_mean, listed, nearest
+from ..secrets import HIDDEN, MissingVariableError, expand, hide_password, redact
+from .problems import did_you_mean, listed, nearest, quoted
 
 SAMPLES = ("messages",)
 FORMATS = {
@@ -30,8 +31,8 @@ class Source:
     kind: Literal["memory", "sample", "hub", "sql", "disk", "file"]
     shown: str
     """How messages name it; without passwords."""
-    value: str
-    """Path, URL or name."""
+    value: str = field(repr=False)
+    """Path, URL or name, as it is to be opened: it may hold a password."""
     format: str = ""
     """Of a file: csv, tsv, json, jsonl or parquet."""
     compression: str = ""
@@ -47,16 +48,22 @@ class Source:
         return self.kind in ("hub", "disk", "sample")
 
 
-def hide_password(url: str) -> str:
-    """A URL without its secrets, for messages."""
-    url = re.sub(r"(://[^:/@\s]*:).*@", r"\1***@", url)
-    return re.sub(r"(?i)([?&;][^=&;]*(?:password|passwd|pwd|secret|token)=)[^&;]*", r"\1***", url)
-
-
 def parse_entry(
     text: str, data: DataConfig, split: str, query: str | None, in_memory: Mapping[str, Any], base: Path
 ) -> Iterator[Source | str]:
-    """The sources (or problems, as text) behind one entry."""
+    """The sources (or problems, as text) behind one entry; `${NAME}` in it is read from the environment."""
+    try:
+        opened, query = expand(text), expand(query or "")
+    except MissingVariableError as error:
+        yield str(error)
+        return
+    for found in _parse_entry(opened, data, split, query, in_memory, base):
+        yield redact(found) if isinstance(found, str) else replace(found, shown=redact(found.shown))
+
+
+def _parse_entry(
+    text: str, data: DataConfig, split: str, query: str, in_memory: Mapping[str, Any], base: Path
+) -> Iterator[Source | str]:
     prefix, _, name = text.partition(":")
     if not text.strip():
         yield "an empty name; name a file"
@@ -78,7 +85,7 @@ def parse_entry(
         yield from _parse_path(text, data, base)
 
 
-def _parse_url(text: str, split: str, query: str | None, base: Path) -> Source | str:
+def _parse_url(text: str, split: str, query: str, base: Path) -> Source | str:
     shown = hide_password(text)
     scheme = text.partition("://")[0].lower()
     if "://" not in text:
@@ -87,29 +94,31 @@ def _parse_url(text: str, split: str, query: str | None, base: Path) -> Source |
         return f'"{shown}": data sets of the Hub are named hub:user/name'
     if scheme in REMOTE:
         return f'"{shown}" is a remote file; download it first, then name the local file'
-    if not (query or "").strip():
+    if f":{HIDDEN}@" in text:
+        return f"{shown} holds {HIDDEN} where a password was hidden; put ${{NAME}} of an environment variable there"
+    if not query.strip():
         return f"{shown} is a database, but there is no query for it; set data.query.{split}='SELECT …'"
     if scheme.split("+")[0] == "sqlite":
         # Opening a missing file would create it; and relative paths count from the base, as all others do.
         match = re.fullmatch(r"(?is)([^:]+:///)([^?]*)(\?.*)?", text)
         if match and match[2] and match[2] != ":memory:" and not match[2].startswith("file:"):
-            path = base / Path(match[2]).expanduser()
+            path = base / os.path.expanduser(match[2])
             if not path.is_file():
                 return _no_file(match[2], path)
             text = f"{match[1]}{path}{match[3] or ''}"
-    return Source("sql", shown, text, query=query or "")
+    return Source("sql", shown, text, query=query)
 
 
 def _parse_path(text: str, data: DataConfig, base: Path) -> Iterator[Source | str]:
-    path = base / Path(text).expanduser()
-    if path.exists():
+    path = base / Path(os.path.expanduser(text))
+    if os.path.exists(path):
         yield _parse_existing(text, path, data)
     elif glob.has_magic(text):
         matches = sorted(name for name in glob.glob(str(path), recursive=True) if os.path.isfile(name))
         if not matches:
             yield f'no file matches "{text}" (looked in {base.resolve()})'
         for match in matches:
-            shown = match if Path(text).expanduser().is_absolute() else os.path.relpath(match, base)
+            shown = match if Path(os.path.expanduser(text)).is_absolute() else os.path.relpath(match, base)
             yield _parse_existing(shown, Path(match), data)
     else:
         yield _no_file(text, path)
@@ -117,7 +126,7 @@ def _parse_path(text: str, data: DataConfig, base: Path) -> Iterator[Source | st
 
 def _no_file(text: str, path: Path) -> str:
     parent = path.parent
-    if not parent.is_dir():
+    if not os.path.isdir(parent):
         return f'there is no file "{text}": the folder {parent.resolve()} does not exist'
     # By the stem: the endings alone would make all CSV files alike.
     by_stem = {entry.stem: entry.name for entry in sorted(parent.iterdir())}
@@ -146,6 +155,8 @@ def _parse_existing(text: str, path: Path, data: DataConfig) -> Source | str:
             if len(members) != 1:
                 return f'"{text}" is {_describe_zip(members)}; expected a ZIP archive of exactly one file'
             inner = members[0]
+            if problem := _unsafe_member(path, inner):
+                return f'"{text}" holds {quoted(inner)}, {problem}; expected a plain file in it'
     format = FORMATS.get(Path(inner).suffix.lower()) if data.format == "auto" else data.format
     if format == "disk":
         return f'"{text}" is a file, but data.format is disk; expected a folder that save_to_disk wrote'
@@ -167,6 +178,21 @@ def zip_members(path: Path) -> list[str]:
     except (zipfile.BadZipFile, OSError):
         return []
     return [name for name in names if not name.endswith("/") and not name.startswith("__MACOSX/")]
+
+
+def _unsafe_member(path: Path, name: str) -> str | None:
+    """What is wrong with an archive's file, if it is none that a program would pack. Nothing is ever unpacked."""
+    import stat
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        mode = archive.getinfo(name).external_attr >> 16
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or name.startswith(("/", "\\")) or ":" in parts[0]:
+        return "a name that leads out of the archive"
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        return "which is a link or a device"
+    return None
 
 
 def _describe_zip(members: list[str]) -> str:

@@ -27,6 +27,10 @@ class RowProblem(str):
         self.rows = {split: list(ids) for split, ids in rows.items()}
         return self
 
+    def reworded(self, message: str) -> "RowProblem":
+        """Another message about the same rows."""
+        return RowProblem(message, self.check, self.rows)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.check, self.rows)
 

@@ -36,17 +36,22 @@ class Reader:
         Raises:
             DataError: it can't be read, or has no rows. The problems don't name the source.
         """
-        if source.is_container:
-            rows = self.container(source).rows(split, source.split)
-        elif source.kind == "memory":
-            rows = from_memory(self.in_memory[source.value])
-        elif source.kind == "sql":
-            rows = read_sql(source)
-        else:
-            rows = self._read_file(source)
+        try:
+            rows = self._read(source, split)
+        except RecursionError:
+            raise DataError("is nested too deeply to be read") from None
+        except MemoryError:
+            raise DataError("does not fit into memory, or is damaged and says that it is larger than it is") from None
         if rows.table.num_rows == 0:
             raise DataError("has no rows")
         return rows
+
+    def _read(self, source: Source, split: str) -> Rows:
+        if source.is_container:
+            return self.container(source).rows(split, source.split)
+        if source.kind == "memory":
+            return from_memory(self.in_memory[source.value])
+        return read_sql(source) if source.kind == "sql" else self._read_file(source)
 
     def container(self, source: Source) -> Container:
         """The splits of a Hub data set, folder or sample.
@@ -153,5 +158,5 @@ def _open_parquet(source: Source) -> Iterator[parquet.ParquetFile]:
     try:
         with parquet.ParquetFile(pa.BufferReader(read_bytes(source))) as file:
             yield file
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"is not a readable Parquet file: {' '.join(str(error).split())}") from error

@@ -6,8 +6,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from ..errors import DataError, MissingExtraError
+from ..secrets import hide_password
 from .arrow_tables import Rows, from_columns
-from .locations import Source, hide_password
+from .locations import Source
 from .problems import counted, listed, quoted
 
 CHUNK = 10_000

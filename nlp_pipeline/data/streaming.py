@@ -94,8 +94,9 @@ class FileRows:
         assembler = self._assembler()
         for before, piece in self._pieces(assembler):
             table = assembler.table(SPLIT, piece)
-            ids = assembler.row_ids(SPLIT, [piece], before) if self._named else row_numbers([piece], before)
             assembler.problems.raise_if_any()  # only if the file has changed since it was looked through
+            ids = assembler.row_ids(SPLIT, [piece], before) if self._named else row_numbers([piece], before)
+            assembler.problems.raise_if_any()
             if table is not None and ids is not None and piece.keep.any():
                 yield as_dataset(table.append_column(ROW_ID, ids).filter(pa.array(piece.keep)))[0]
 
@@ -134,9 +135,9 @@ class FileRows:
         """Check every value and count the rows that are used; settle whether ids name them."""
         hashes = []
         for before, piece in self._pieces(assembler):
-            assembler.table(SPLIT, piece)
+            whole = assembler.table(SPLIT, piece) is not None
             self._rows += int(piece.keep.sum())
-            if self._named:
+            if self._named and whole:
                 hashes.append(self._look_at_ids(assembler, piece, before))
             if len(assembler.problems.messages()) >= SHOWN:
                 break

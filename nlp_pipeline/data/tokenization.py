@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..secrets import expanded_path
 from .token_table import TokenTable, measured
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class CacheReport:
 def cache_root(configured: str | None = None) -> Path:
     """Where tokenized rows are kept."""
     chosen = configured or os.environ.get("NLP_PIPELINE_CACHE") or "~/.cache/nlp-pipeline"
-    return Path(chosen).expanduser() / "tokenized"
+    return expanded_path(chosen) / "tokenized"
 
 
 def code_version(owner: Any) -> str:

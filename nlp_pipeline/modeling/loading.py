@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.checks import model_folder
+from ..config.checks import model_folder, pickled_weights
 from ..config.schema import ModelConfig
 from ..data.labels import Labels
 from ..errors import ModelError
+from ..secrets import expand
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +34,9 @@ def load_tokenizer(config: ModelConfig, words: bool = False) -> Any:
     from ..data.tokenization import wants_space
 
     name = config.tokenizer or config.name
-    tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config.revision)
+    tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config)
     if words and tokenizer.is_fast and wants_space(tokenizer):
-        tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config.revision, add_prefix_space=True)
+        tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config, add_prefix_space=True)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # padded positions are masked: any id serves
     return tokenizer
@@ -45,7 +46,7 @@ def load_model_config(config: ModelConfig) -> Any:
     """The model's transformers config, with the recipe's `model.settings` applied."""
     from transformers import AutoConfig
 
-    loaded = _load_local_first(AutoConfig.from_pretrained, config.name, config.revision)
+    loaded = _load_local_first(AutoConfig.from_pretrained, config.name, config)
     unknown = [key for key in config.settings if not hasattr(loaded, key)]
     if unknown:
         raise ModelError(
@@ -84,6 +85,7 @@ def load_model(
     import transformers
 
     check_weights(config)
+    _refuse_pickles(config)
     model_config = load_model_config(config)
     before = Labels.from_model_config(model_config)
     for key, value in settings.items():
@@ -94,8 +96,9 @@ def load_model(
     model, report = _load_local_first(
         cls.from_pretrained,
         config.name,
-        config.revision,
+        config,
         config=model_config,
+        use_safetensors=True,
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
         output_loading_info=True,
@@ -120,6 +123,18 @@ def _start_bias(model: Any, fresh: Set[str], values: "np.ndarray") -> None:
     if biases:
         with torch.no_grad():
             biases[-1].copy_(torch.from_numpy(values))
+
+
+def _refuse_pickles(config: ModelConfig) -> None:
+    """Say of a folder, or of what the Hub's cache holds, that its weights are pickled, before anything opens them."""
+    folder = model_folder(config.name)
+    if folder is None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(expand(config.name), "config.json", revision=config.revision)
+        folder = Path(found).parent if isinstance(found, str) else None
+    if folder is not None and (problems := pickled_weights(folder)):
+        raise ModelError(problems)
 
 
 def check_weights(config: ModelConfig) -> None:
@@ -179,18 +194,22 @@ _OFFSET_POSITIONS = {
 }
 
 
-def _load_local_first(load: Any, name: str, revision: str | None, **options: Any) -> Any:
+def _load_local_first(load: Any, name: str, config: ModelConfig, /, **options: Any) -> Any:
     """Try the disk, then the network (unless HF_HUB_OFFLINE forbids it)."""
     folder = model_folder(name)
-    source = str(folder or name)
-    if revision is not None and folder is None:
-        options["revision"] = revision
+    source = str(folder or expand(name))
+    options["trust_remote_code"] = config.trust_remote_code
+    if config.revision is not None and folder is None:
+        options["revision"] = config.revision
     with quiet_transformers():
         try:
             return load(source, local_files_only=True, **options)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a damaged folder leads to errors of any type
+            _refuse_code(name, config, error)
             if folder is not None:
                 raise ModelError(f"the model in {folder} can't be loaded: {_first_line(error)}") from error
+            if not isinstance(error, OSError | ValueError):
+                raise ModelError(f"the cached model {name!r} can't be loaded: {_first_line(error)}") from error
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
             raise ModelError(
                 f"the model {name!r} is neither a folder nor in the local Hub cache, and HF_HUB_OFFLINE forbids to "
@@ -198,15 +217,28 @@ def _load_local_first(load: Any, name: str, revision: str | None, **options: Any
             )
         try:
             return load(source, **options)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the Hub client and damaged files raise dozens of types
+            _refuse_code(name, config, error)
             raise ModelError(
-                f"the model {name!r} is neither a folder nor in the local Hub cache, and the Hub did not give it: "
-                f"{_first_line(error)}"
+                f"the model {name!r} is neither a folder nor in the local Hub cache, and the Hub did not give it as "
+                f"safetensors (pickled weights are never loaded): {_first_line(error)}"
             ) from error
 
 
+def _refuse_code(name: str, config: ModelConfig, error: Exception) -> None:
+    """Say what to do about a model that only runs with Python code of its own, if that is what the error is about."""
+    if not config.trust_remote_code and "trust_remote_code" in str(error):
+        raise ModelError(
+            f"the model {name!r} needs Python code that comes with it, and none of that was run. Read the code; if you "
+            "trust it, allow it with model.trust_remote_code=true (for a finished run: --trust-remote-code)"
+        ) from None
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    words = str(error).strip()
+    if not words or not isinstance(error, OSError | ValueError):
+        words = f"{type(error).__name__}: {words}".rstrip(": ")
+    return words.splitlines()[0]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ..data.assembly import ROW_ID
 from ..data.problems import RowProblem
 from ..errors import ConfigError, DataError, ModelError, StorageError
 from ..run_directory import write_text
+from ..secrets import literal
 from .tokenizing import make_encoder
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _lines(records: "list[dict[str, Any]]") -> str:
 def _cleaned_recipe(recipe: "Recipe", files: "dict[str, Path]") -> str:
     """The recipe as it was given, with the cleaned rows in place of the others."""
     settings = recipe.config.model_dump(mode="json", exclude_unset=True)
-    settings["data"] = {**{split: str(path) for split, path in files.items()}, "id_column": "id"}
+    settings["data"] = {**{split: literal(path) for split, path in files.items()}, "id_column": "id"}
     settings["name"] = f"{recipe.config.name or recipe.task}-cleaned"
     settings.pop("output", None)
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -1,8 +1,6 @@
 """The folder of a run: which one it is, whether it is finished, and whether this run may go on in it."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -10,7 +8,8 @@ import yaml
 from ..config.keywords import SPLITS
 from ..config.schema import Config
 from ..errors import ConfigError
-from ..run_directory import RunDirectory, environment, fresh_path, newest_of, utc_now, write_text
+from ..run_directory import RunDirectory, environment, fresh_path, newest_of, read_json, utc_now, write_text
+from ..secrets import expanded_path, public
 from ..training.checkpoint import START_ANEW, find_checkpoint
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ FREE = {
 
 
 def resolved(recipe: "Recipe") -> str:
-    """The whole config as YAML, defaults included."""
-    return yaml.safe_dump(recipe.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The whole config as YAML, defaults included, passwords hidden."""
+    return yaml.safe_dump(recipe.config.public(), sort_keys=False, allow_unicode=True)
 
 
 def choose_directory(recipe: "Recipe", fresh: bool) -> RunDirectory:
@@ -63,13 +62,13 @@ def choose_directory(recipe: "Recipe", fresh: bool) -> RunDirectory:
 def read_finished(recipe: "Recipe") -> dict[str, Any] | None:
     """The results of a run that finished with exactly these settings and inputs; None when there is something to do."""
     run = recipe.run_directory
-    if not run.finished or not run.recipe.exists() or run.recipe.read_text(encoding="utf-8") != resolved(recipe):
+    results = read_json(run.results)
+    if not results or not run.recipe.exists() or run.recipe.read_bytes() != resolved(recipe).encode():
         return None
-    if json.loads(run.manifest.read_text(encoding="utf-8")).get("inputs") != inputs(recipe):
+    if read_json(run.manifest).get("inputs") != inputs(recipe):
         return None
     recipe.reporter.say(f"{run.path} holds the finished run of this recipe; --fresh trains it anew beside it")
     recipe._model_folder = run.model
-    results: dict[str, Any] = json.loads(run.results.read_text(encoding="utf-8"))
     return results
 
 
@@ -86,7 +85,7 @@ def inputs(recipe: "Recipe") -> dict[str, Any]:
             if (rows := getattr(recipe.splits, split)) is not None
         },
         "model": {"name": recipe.config.model.name, "sha256": weights_hash(recipe.config.model)},
-        "recipe_class": file_hash(Path(own.rpartition(":")[0]).expanduser()) if own else None,
+        "recipe_class": file_hash(expanded_path(own.rpartition(":")[0])) if own else None,
     }
 
 
@@ -94,7 +93,7 @@ def identity(recipe: "Recipe") -> dict[str, Any]:
     """What a checkpoint's run and the run that goes on from it must have in common, flat by setting."""
     dumped = Config.model_validate(recipe.config.model_dump()).model_dump(mode="json", exclude=FREE)  # type: ignore[arg-type]
     flat: dict[str, Any] = {}
-    for section, value in dumped.items():
+    for section, value in public(dumped).items():
         if isinstance(value, Mapping):
             flat |= {f"{section}.{key}": inner for key, inner in value.items()}
         else:

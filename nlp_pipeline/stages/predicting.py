@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ..errors import ConfigError
+from ..secrets import literal
 from ..startup import release_collector
 from .fitting import run_packed
 from .tokenizing import make_encoder
@@ -28,7 +29,7 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
     if recipe._loaded is None:
         saved = recipe.config.model.model_copy(
             update={
-                "name": str(recipe._model_folder.resolve()),
+                "name": literal(recipe._model_folder.resolve()),
                 "sha256": None,
                 "revision": None,
                 "tokenizer": None,

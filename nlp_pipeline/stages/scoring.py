@@ -1,13 +1,12 @@
 """The saved model measured: the scores of a run, scores on other rows."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, DataError
-from ..run_directory import folder_hash, lines_file, utc_now
+from ..errors import ConfigError, DataError, ModelError
+from ..run_directory import folder_hash, lines_file, read_json, utc_now
 from .predicting import as_source, loaded_model, predict_window
 
 if TYPE_CHECKING:
@@ -49,8 +48,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
     }
     if recipe.accelerator.is_main_process:
         write_card(recipe, results)
-        if run.manifest.exists():
-            manifest = json.loads(run.manifest.read_text())
+        if manifest := read_json(run.manifest):
             manifest |= {
                 "ended": utc_now(),
                 "model_files": folder_hash(run.model),
@@ -59,7 +57,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
             run.write_json(run.manifest, manifest)
         run.write_json(run.results, results)
     recipe.accelerator.wait_for_everyone()
-    return json.loads(run.results.read_text()) if run.results.exists() else results
+    return read_json(run.results) or results
 
 
 def peak_memory_mib() -> float:
@@ -150,8 +148,15 @@ def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[
     """Scores of a saved model on labelled rows from a file or an object."""
     from ..data.problems import SHOWN
     from ..data.streaming import open_rows
+    from ..evaluation.metrics import METRICS
     from ..progress import Reporter
 
+    foreign = [name for name in recipe.metrics if name not in METRICS]
+    if foreign and not recipe._code_is_named:
+        raise ModelError(
+            f"the saved model names metrics that are code of their own: {', '.join(foreign)}. Nothing of it was run; "
+            "if you trust it: --trust-remote-code (in Python: Recipe.from_pretrained(path, trust_remote_code=True))"
+        )
     loaded_model(recipe)
     size = recipe.config.batch.window
     source = open_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), size, require_labels=True)

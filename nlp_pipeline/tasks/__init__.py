@@ -3,11 +3,12 @@
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..secrets import MissingVariableError, expanded_path
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -45,10 +46,13 @@ def _from_file(place: str) -> "type[Recipe]":
     from ..recipe import Recipe
 
     path, _, name = place.rpartition(":")
-    file = Path(path).expanduser()
+    try:
+        file = expanded_path(path)
+    except MissingVariableError as error:
+        raise ConfigError(f"recipe: {error}") from None
     if not name.isidentifier() or file.suffix != ".py":
         raise ConfigError(f"recipe: found {place!r}, expected path/to/file.py:ClassName")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ConfigError(f"recipe: there is no file {file}")
     module_name = f"nlp_pipeline_user_{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
-from ..run_directory import folder_hash, write_text
+from ..run_directory import folder_hash, read_json, write_text
 
 MANIFEST = "manifest.json"
+STATE = "state.json"
+FILES = ("model.safetensors", "optimizer.safetensors", STATE)
+"""What every checkpoint holds and its manifest must vouch for."""
 START_ANEW = "start anew beside the old run with --fresh (in Python: run(fresh=True))"
 
 
@@ -81,7 +84,7 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     except Exception as error:  # safetensors has an error type of its own for a full disk
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
     content = {"state": asdict(snapshot.state), "identity": snapshot.identity}
-    (aside / "state.json").write_text(json.dumps(content, indent=1))
+    (aside / STATE).write_text(json.dumps(content, indent=1))
     for file in aside.iterdir():
         _sync(file)
     write_text(aside / MANIFEST, json.dumps({"sha256": folder_hash(aside)}, indent=1))
@@ -94,22 +97,30 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
 
 
 def load_checkpoint(path: Path, model: Any, optimizer: Any | None) -> TrainState:
-    """Put a checkpoint's weights and optimizer state in place. It must have been verified."""
+    """Put a checkpoint's weights and optimizer state in place. It must have been verified.
+
+    Raises:
+        CheckpointError: it holds something else than this model and optimizer need.
+    """
+    state, _ = read_state(path)
     load_weights(path, model)
     if optimizer is not None:
         _load_optimizer(path / "optimizer.safetensors", optimizer)
-    return TrainState(**_read_state(path)["state"])
+    return state
 
 
 def load_weights(path: Path, model: Any) -> None:
-    """Copy a checkpoint's weights into a model of the same shape."""
-    import torch
-    from safetensors.torch import load_file
+    """Copy a checkpoint's weights into a model of the same shape.
 
-    saved = load_file(path / "model.safetensors")
+    Raises:
+        CheckpointError: they can't be read, or are not this model's.
+    """
+    import torch
+
+    saved = _read_tensors(path / "model.safetensors")
     current = trained_tensors(model)
-    if saved.keys() != current.keys():
-        raise CheckpointError(f"{path} holds other parameters than the model trains; start anew with --fresh")
+    if saved.keys() != current.keys() or any(saved[name].shape != current[name].shape for name in saved):
+        raise CheckpointError(f"{path} holds other parameters than the model trains; {START_ANEW}")
     with torch.no_grad():
         for name, tensor in current.items():
             tensor.copy_(saved[name])
@@ -127,7 +138,7 @@ def find_checkpoint(folder: Path, identity: Mapping[str, Any]) -> tuple[Path | N
         if problem is not None:
             notes.append(f"{path.name} is damaged ({problem}); trying the one before")
             continue
-        changed = _differences(_read_state(path)["identity"], identity)
+        changed = _differences(read_state(path)[1], identity)
         if changed:
             raise ConfigError([f"{line}; go back to it, or {START_ANEW}" for line in changed])
         return path, notes
@@ -148,14 +159,15 @@ def remove_after(folder: Path, step: int) -> None:
 
 def verify(path: Path) -> str | None:
     """None when every file has its recorded SHA-256; else what is wrong."""
-    try:
-        expected = json.loads((path / MANIFEST).read_text())["sha256"]
-        found = folder_hash(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    expected = read_json(path / MANIFEST).get("sha256")
+    if not isinstance(expected, dict) or not set(FILES) <= expected.keys():
         return "its manifest is missing or unreadable"
-    found.pop(MANIFEST, None)
+    try:
+        found = folder_hash(path)
+    except OSError as error:
+        return f"it can't be read: {error.strerror}"
     bad = [name for name in expected if found.get(name) != expected[name]]
-    return f"{', '.join(bad)} changed since it was written" if bad or not expected else None
+    return f"{', '.join(bad)} changed since it was written" if bad else None
 
 
 def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
@@ -190,25 +202,68 @@ def _optimizer_tensors(optimizer: Any) -> dict[str, Any]:
 
 
 def _load_optimizer(file: Path, optimizer: Any) -> None:
+    saved: dict[str, dict[str, Any]] = {}
+    for key, value in _read_tensors(file).items():
+        name, _, entry = key.rpartition(":")
+        saved.setdefault(name, {})[entry] = value
+    parameters = {
+        n: p for group in optimizer.param_groups for n, p in zip(group["names"], group["params"], strict=True)
+    }
+    alike = len({frozenset(entries) for entries in saved.values()}) <= 1
+    if not alike or not saved.keys() <= parameters.keys() or not all(_fits(saved[n], parameters[n]) for n in saved):
+        raise CheckpointError(f"{file} holds the state of another optimizer; {START_ANEW}")
+    for name, entries in saved.items():
+        optimizer.state[parameters[name]] = {
+            entry: value.reshape(()) if entry == "step" else value.to(parameters[name].device)
+            for entry, value in entries.items()
+        }
+
+
+def _fits(entries: Mapping[str, Any], parameter: Any) -> bool:
+    """Whether each entry has a parameter's shape and type; the count of steps is one number."""
+    return all(
+        value.is_floating_point() and value.shape == (1,)
+        if entry == "step"
+        else (value.shape, value.dtype) == (parameter.shape, parameter.dtype)
+        for entry, value in entries.items()
+    )
+
+
+def read_state(path: Path) -> tuple[TrainState, dict[str, Any]]:
+    """Where training stood, and the identity of the run.
+
+    Raises:
+        CheckpointError: the file is not what this version writes.
+    """
+    import pydantic
+
+    content = read_json(path / STATE)
+    state, identity = content.get("state"), content.get("identity")
+    problem = "it lacks a part"
+    if isinstance(state, dict) and isinstance(identity, dict):
+        if unknown := sorted(state.keys() - TrainState.__dataclass_fields__.keys()):
+            problem = f"{', '.join(unknown)}: unknown"
+        else:
+            try:
+                read = pydantic.TypeAdapter(TrainState).validate_json(json.dumps(state), strict=True)
+            except pydantic.ValidationError as error:
+                problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            else:
+                if name_of(read.step) == path.name:
+                    return read, identity
+                problem = f"it is of step {read.step:,}"
+    raise CheckpointError(f"{path / STATE} is not what this version writes ({problem}); {START_ANEW}")
+
+
+def _read_tensors(file: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    saved = load_file(file)
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            entries = {key.rpartition(":")[2]: value for key, value in saved.items() if key.rpartition(":")[0] == name}
-            if entries:
-                optimizer.state[parameter] = {
-                    entry: value.reshape(()) if entry == "step" else value.to(parameter.device)
-                    for entry, value in entries.items()
-                }
-
-
-def _read_state(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads((path / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / 'state.json'} can't be read: {error}") from None
-    return content
+        tensors: dict[str, Any] = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} can't be read: {error}; {START_ANEW}") from None
+    return tensors
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nlp_pipeline.config.schema import DataConfig
-from nlp_pipeline.data.locations import hide_password
 from nlp_pipeline.data.sources import check_sources, plan_sources
+from nlp_pipeline.secrets import hide_password
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_what_is_large_lies_in_a_file(monkeypatch):
 
 def test_what_was_predicted_before_an_error_is_kept_and_said(run, tmp_path, monkeypatch, capsys):
     recipe = opened(run, 2)
-    monkeypatch.setattr(Recipe, "from_pretrained", lambda path: recipe)
+    monkeypatch.setattr(Recipe, "from_pretrained", lambda path, trust=False: recipe)
     rows = [{"text": f"row {i}"} for i in range(6)]
     monkeypatch.setattr("sys.stdin", io.StringIO(lines([*rows, {"text": ""}])))
     assert call("predict", run, "-o", tmp_path / "out.jsonl") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -175,7 +176,7 @@ def check_metric_names(names: Iterable[str], kind: Kind) -> list[str]:
                 problems.append(f"metric {name!r} does not fit {kind} predictions; these do: {fitting}")
         elif not is_module_path(name):
             problems.append(unknown_name(name))
-        elif name.endswith(".py") and not Path(name).exists():
+        elif name.endswith(".py") and not os.path.isfile(name):
             problems.append(f"metric script {name!r} does not exist (looked in {Path.cwd()})")
     return problems
 
