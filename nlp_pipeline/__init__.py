@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
     from .tasks.multiple_choice import MultipleChoice
+    from .tasks.question_answering import QuestionAnswering
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
 
@@ -21,6 +22,7 @@ _PLACES = {
     "load_config": "config",
     "Recipe": "recipe",
     "MultipleChoice": "tasks.multiple_choice",
+    "QuestionAnswering": "tasks.question_answering",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",
@@ -37,6 +39,7 @@ __all__ = [
     "ModelError",
     "MultipleChoice",
     "NlpPipelineError",
+    "QuestionAnswering",
     "Recipe",
     "TextClassification",
     "TokenClassification",

@@ -56,6 +56,8 @@ class TaskContract:
     """float32[labels], the classes' weights in the loss."""
     head_bias: np.ndarray | None = None
     """float32[labels], where the bias of a new head starts, if not at 0: at what one would predict without the text."""
+    tuned: dict[str, float]
+    """Numbers beside the weights that `learn` asks for and `tune` sets; a saved model carries them."""
     pad_token_id: int = 0
     padded_because: str | None = "no model was looked at yet"
     """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""
@@ -177,6 +179,12 @@ class TaskContract:
     def outputs(self, values: Sequence[Any], rows: "datasets.Dataset") -> Outputs:
         """Predictions beside references, for the metrics."""
         raise NotImplementedError
+
+    def tune(self, values: Sequence[Any], rows: "datasets.Dataset") -> None:
+        """Set the numbers in `tuned` by what the final weights say of the validation rows.
+
+        Called where there are any such numbers, with all the rows at once, `values` as in `outputs`.
+        """
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]] | None":
         """What one would predict without reading the text: its name, and the predictions it makes for some rows."""

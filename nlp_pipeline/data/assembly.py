@@ -16,6 +16,7 @@ from .locations import Source
 from .problems import SHOWN, Problems, RowProblem, counted, listed, quoted
 from .raw_columns import Cells, RawColumn, mask, row_names
 from .readers import Reader
+from .squad import as_answers
 from .values import as_label, as_number, as_text, joined_text
 
 ROW_ID = "row_id"
@@ -137,7 +138,13 @@ class Assembler:
             return as_texts(raw)
         if column.kind == "label_list":
             return as_label_list(raw[0]) if len(raw) == 1 else indicator_labels(raw)
-        convert = {"label": as_label, "number": as_number, "tokens": as_tokens, "tags": as_tokens}
+        convert = {
+            "label": as_label,
+            "number": as_number,
+            "tokens": as_tokens,
+            "tags": as_tokens,
+            "answers": as_answers,
+        }
         return convert[column.kind](raw[0])
 
     def _check_lengths(self, piece: "Piece", cells: dict[str, Cells]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from .problems import did_you_mean, listed, nearest
 
-Kind = Literal["text", "texts", "tokens", "label", "label_list", "tags", "number"]
+Kind = Literal["text", "texts", "tokens", "label", "label_list", "tags", "number", "answers"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Column:
       mapped columns holding 0 and 1 (the label is the column's name) → list<string>.
     - `tags`: like `tokens`, whole numbers and `ClassLabel` too → list<string>.
     - `number`: numbers, or text that reads as one → float64, finite.
+    - `answers`: `{"text": [...], "answer_start": [...]}` or a list of `{"text": …, "answer_start": …}`, also as JSON in
+      a string; empty where the context holds no answer → list<struct<text, answer_start>>.
     """
 
     name: str

@@ -139,6 +139,9 @@ def _table() -> dict[str, MetricSpec]:
         _spec("mae", numbers, "regression:mae", "mean absolute error, in target units", greater_is_better=False),
         _spec("r2", numbers, "regression:r2", "share of the references' variance that is explained"),
         _spec("seqeval", "tags", "tagging:seqeval", "entity-level precision, recall and f1", main_key="f1"),
+        _spec(
+            "squad", "text", "answers:squad", "exact match and F1 of the words, as SQuAD's own script", main_key="f1"
+        ),
     ]
     return {spec.name: spec for spec in specs}
 
