@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .config import Config, load_config
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
+    from .tasks.causal_language_modeling import CausalLanguageModeling
     from .tasks.multiple_choice import MultipleChoice
     from .tasks.question_answering import QuestionAnswering
     from .tasks.text_classification import TextClassification
@@ -21,6 +22,7 @@ _PLACES = {
     "Config": "config",
     "load_config": "config",
     "Recipe": "recipe",
+    "CausalLanguageModeling": "tasks.causal_language_modeling",
     "MultipleChoice": "tasks.multiple_choice",
     "QuestionAnswering": "tasks.question_answering",
     "TextClassification": "tasks.text_classification",
@@ -32,6 +34,7 @@ _PLACES = {
     "CheckpointError": "errors",
 }
 __all__ = [
+    "CausalLanguageModeling",
     "CheckpointError",
     "Config",
     "ConfigError",

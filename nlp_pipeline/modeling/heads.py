@@ -4,8 +4,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..data.fields import IGNORED
+
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from ..data.fields import Batch
+
+
+def target_logits(model: Any, batch: "Batch") -> Any:
+    """A language model's outputs with logits [targets, vocabulary], those at the labels that count."""
+    with logits_at(model, batch.targets["labels"] != IGNORED):
+        return model(**batch.inputs)
+
+
+def target_losses(logits: "torch.Tensor", labels: "torch.Tensor") -> "list[np.ndarray]":
+    """float64[2] a sequence, on the CPU: the cross entropy summed over its targets, in nats, and their number.
+
+    Args:
+        logits: [targets, vocabulary].
+        labels: int64[sequences, longest]; IGNORED is no target.
+    """
+    import torch
+
+    where = labels != IGNORED
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels[where], reduction="none")
+    spread = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
+    spread[where] = losses.double()
+    return list(torch.stack([spread.sum(1), where.sum(1).double()], 1).cpu().numpy())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ TASKS = {
     "text-classification": "text_classification:TextClassification",
     "token-classification": "token_classification:TokenClassification",
     "multiple-choice": "multiple_choice:MultipleChoice",
+    "text-generation": "causal_language_modeling:CausalLanguageModeling",
     "question-answering": "question_answering:QuestionAnswering",
 }
 
