@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
     from .tasks.causal_language_modeling import CausalLanguageModeling
+    from .tasks.masked_language_modeling import MaskedLanguageModeling
     from .tasks.multiple_choice import MultipleChoice
     from .tasks.question_answering import QuestionAnswering
     from .tasks.text_classification import TextClassification
@@ -23,6 +24,7 @@ _PLACES = {
     "load_config": "config",
     "Recipe": "recipe",
     "CausalLanguageModeling": "tasks.causal_language_modeling",
+    "MaskedLanguageModeling": "tasks.masked_language_modeling",
     "MultipleChoice": "tasks.multiple_choice",
     "QuestionAnswering": "tasks.question_answering",
     "TextClassification": "tasks.text_classification",
@@ -39,6 +41,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "MaskedLanguageModeling",
     "ModelError",
     "MultipleChoice",
     "NlpPipelineError",

@@ -33,7 +33,7 @@ def trained(shared_data, tiny_bert, tmp_path):
             tiny = {"name": tiny_bert, "architecture": {**model["architecture"], **small}}
         else:
             tiny = tiny_bert
-        recipe = Recipe.from_yaml(path, **files, model=tiny, max_steps=2, dir=str(tmp_path / "run"))
+        recipe = Recipe.from_yaml(path, **files, model=tiny, max_length=128, max_steps=2, dir=str(tmp_path / "run"))
         recipe.run(progress=False)
         return recipe
 

@@ -78,8 +78,9 @@ def predict_table(
             values += recipe.collect(outputs, batch)
             rows += part.tolist()
             if bar is not None:
-                rows_done = len(np.unique(table.rows_of(chosen[part])))
-                bar.advance(rows_done * accelerator.num_processes)
+                # A row may be several examples, of which each batch has some.
+                share = [len(wanted) * done // len(chosen) for done in (len(rows) - len(part), len(rows))]
+                bar.advance((share[1] - share[0]) * accelerator.num_processes)
     gathered = _gather((rows, values, loss, weight), accelerator)
     ordered: list[Any] = [None] * len(chosen)
     for part_rows, part_values, _, _ in gathered:

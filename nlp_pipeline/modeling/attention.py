@@ -37,6 +37,8 @@ def attend(
     Returns:
         [tokens, heads, features].
     """
+    if query.dtype != value.dtype:  # rotated by positions in float32, under mixed precision
+        query, key = query.to(value.dtype), key.to(value.dtype)
     if query.is_cuda and not dropout and query.dtype in (torch.bfloat16, torch.float16):
         return _flash(query, key, value, layout, scale, causal, window)
     if usable(query, layout):

@@ -32,7 +32,36 @@ def target_losses(logits: "torch.Tensor", labels: "torch.Tensor") -> "list[np.nd
     losses = torch.nn.functional.cross_entropy(logits.float(), labels[where], reduction="none")
     spread = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
     spread[where] = losses.double()
-    return list(torch.stack([spread.sum(1), where.sum(1).double()], 1).cpu().numpy())
+    return sums_and_counts(spread, labels)
+
+
+def sums_and_counts(losses: "torch.Tensor", labels: "torch.Tensor") -> "list[np.ndarray]":
+    """float64[2] a sequence, on the CPU: the sum of its losses [sequences, longest], and the number of its targets."""
+    import torch
+
+    return list(torch.stack([losses.sum(1), (labels != IGNORED).sum(1).double()], 1).cpu().numpy())
+
+
+def losses_hidden_in_turn(model: Any, batch: "Batch", mask_id: int, folds: int) -> "torch.Tensor":
+    """float64[sequences, longest], the cross entropy of each token from a pass in which its word is hidden.
+
+    Args:
+        batch: with `words` among its targets, and in `labels` the id of every token that counts.
+        folds: passes; in each, every so many-th word of a text is hidden.
+    """
+    import torch
+
+    ids, words, labels = batch.inputs["input_ids"], batch.targets["words"], batch.targets["labels"]
+    losses = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
+    for fold in range(folds):
+        where = (labels != IGNORED) & (words % folds == fold)
+        if not bool(where.any()):
+            continue
+        with logits_at(model, where):
+            logits = model(**{**batch.inputs, "input_ids": ids.masked_fill(where, mask_id)}).logits
+        found = torch.nn.functional.cross_entropy(logits.float(), labels[where], reduction="none")
+        losses[where] = found.double()
+    return losses
 
 
 @contextmanager

@@ -18,6 +18,7 @@ TASKS = {
     "token-classification": "token_classification:TokenClassification",
     "multiple-choice": "multiple_choice:MultipleChoice",
     "text-generation": "causal_language_modeling:CausalLanguageModeling",
+    "fill-mask": "masked_language_modeling:MaskedLanguageModeling",
     "question-answering": "question_answering:QuestionAnswering",
 }
 

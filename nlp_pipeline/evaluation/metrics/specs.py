@@ -147,6 +147,14 @@ def _table() -> dict[str, MetricSpec]:
             greater_is_better=False,
         ),
         _spec(
+            "pseudo_perplexity",
+            "likelihood",
+            "likelihood:perplexity",
+            "perplexity of a token that is hidden, given all the others of its text",
+            options={"name": "pseudo_perplexity"},
+            greater_is_better=False,
+        ),
+        _spec(
             "bits_per_byte",
             "likelihood",
             "likelihood:bits_per_byte",
