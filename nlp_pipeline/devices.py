@@ -2,18 +2,37 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+USE_FSDP, USE_DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
 """Variables by which the launcher asks for a model in shards."""
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's mallopt (malloc.h); it takes an mmap threshold of 32 MiB at most."""
+FSDP_REFUSED = {
+    "FSDP_OFFLOAD_PARAMS": "fsdp_offload_params: set it to false; shards stay on their devices",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "fsdp_cpu_ram_efficient_loading: set it to false, it is true by default; every "
+    "process reads the model",
+    "FSDP_ACTIVATION_CHECKPOINTING": "fsdp_activation_checkpointing: set it to false, and "
+    "training.gradient_checkpointing=true in the recipe",
+    "FSDP_IGNORED_MODULES": "fsdp_ignored_modules: leave it out; training.freeze keeps parameters from training",
+}
+"""Launcher variables that would change how a model is sharded in ways that are not built, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How the launcher wants the model cut; `reshard_after_forward`: a layer gives its whole weights back at once."""
+
+    reshard_after_forward: bool = True
 
 
 def launched_rank() -> int:
@@ -21,33 +40,77 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0") or 0)
 
 
-def make_accelerator(precision: str = "auto") -> "Accelerator":
+def make_accelerator(precision: str = "auto", peer_timeout: float | None = None) -> "Accelerator":
     """An Accelerator in the wanted precision.
 
     Args:
         precision: `fp32`, `bf16`, `fp16`; `auto` takes the launcher's setting, else bf16 where the device has it.
+        peer_timeout: minutes that a process waits for the others; None leaves it to torch (10 or 30).
     """
+    from datetime import timedelta
+
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
 
-    for variable, name in SHARDING.items():
-        if os.environ.get(variable, "").lower() in ("true", "1"):
-            raise ConfigError(
-                f"accelerate launch: {name} is not supported: every device holds the whole model here. Use "
-                "accelerate_configs/multi_gpu.yaml; for a model too large for that, training.lora and "
-                "training.gradient_checkpointing=true save most of the memory"
-            )
     if precision == "auto":
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
         mixed = launched or ("bf16" if has_bf16() else "no")
     else:
         mixed = "no" if precision == "fp32" else precision
+    if problems := sharding_problems(mixed):
+        raise ConfigError(problems)
     # Accelerate keeps one state for the whole program; a notebook may run one recipe in bf16 and the next in fp32.
     AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=mixed, cpu=_without_accelerator())
+    group = InitProcessGroupKwargs(timeout=None if peer_timeout is None else timedelta(minutes=peer_timeout))
+    with _unseen(USE_FSDP):  # the model is cut by modeling.sharding
+        accelerator = Accelerator(mixed_precision=mixed, cpu=_without_accelerator(), kwargs_handlers=[group])
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
+
+
+def launched_sharding() -> Sharding | None:
+    """What the launcher says of a model in shards; None when every process is to hold the whole of it."""
+    if not _is_on(USE_FSDP) or launched_processes() == 1:
+        return None
+    return Sharding(os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() not in ("false", "0"))
+
+
+def sharding_problems(precision: str) -> list[str]:
+    """Everything that the launcher asks of a model in shards and can't have.
+
+    Args:
+        precision: accelerate's name of the arithmetic: `no`, `bf16`, `fp16`.
+    """
+    if _is_on(USE_DEEPSPEED):
+        return [
+            "accelerate launch: found DeepSpeed, which is not supported; FSDP shards weights, gradients and optimizer "
+            "state as its ZeRO stage 3 does: use accelerate_configs/fsdp.yaml"
+        ]
+    if not _is_on(USE_FSDP):
+        return []
+    problems = [f"accelerate launch: {advice}" for variable, advice in FSDP_REFUSED.items() if _is_on(variable)]
+    if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
+        problems.append(f"accelerate launch: found fsdp_version {version}, expected 2; set fsdp_version: 2")
+    if precision == "fp16":
+        problems.append("training.precision: fp16 is not supported under FSDP; use bf16 or fp32")
+    return problems
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() not in ("", "false", "0", "none")
+
+
+@contextmanager
+def _unseen(variable: str) -> Iterator[None]:
+    """Without an environment variable inside."""
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value
 
 
 def keep_freed_memory() -> bool:
@@ -96,6 +159,39 @@ def has_bf16() -> bool:
     if torch.backends.mps.is_available():
         return False
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_DYNAMIC", "MKL_NUM_THREADS", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG")
+"""Variables by which libraries choose how to split and order their sums."""
+
+
+def arithmetic(device: str, packed: bool) -> dict[str, Any]:
+    """What the last bit of a result depends on besides versions, precision and processes.
+
+    Args:
+        device: its type, `cpu` or `cuda`.
+        packed: whether the model runs without padding, so that the attention kernel in C may serve.
+    """
+    import torch
+
+    found: dict[str, Any] = {"threads": torch.get_num_threads()}
+    found |= {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+    if device == "cpu":
+        from .modeling import native
+
+        found["instructions"] = torch.backends.cpu.get_cpu_capability()
+        found["native_attention"] = packed and native.library() is not None
+    else:
+        found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return found
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device, the CPU or Python saying that there is no memory left."""
+    import torch
+
+    # torch's allocator for the CPU has no error type of its own.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def device_name() -> str:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 
 from .secrets import redact
 
+START_ANEW = "start anew beside the old run with --fresh (in Python: run(fresh=True))"
+"""What always helps when a run can't go on."""
+
 
 class NlpPipelineError(Exception):
     """Base of every error this package raises on purpose.
@@ -77,6 +80,20 @@ class NonFiniteError(NlpPipelineError):
 
     exit_code = 3
     heading = "Training stopped on a bad number"
+
+
+class ReproductionError(NlpPipelineError):
+    """A run can't be made again: its data, model or recipe isn't what it was. Raised before training."""
+
+    exit_code = 2
+    heading = "The run can't be reproduced"
+
+
+class OutOfMemoryError(NlpPipelineError):
+    """A forward and backward pass doesn't fit into memory, and can't be cut any smaller. Checkpoints are kept."""
+
+    exit_code = 6
+    heading = "Memory ran out"
 
 
 class MissingExtraError(NlpPipelineError):

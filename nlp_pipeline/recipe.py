@@ -93,6 +93,16 @@ class Recipe(TaskContract):
         recipe._code_is_named = trust_remote_code
         return recipe
 
+    @staticmethod
+    def reproduce(run: str | Path, output: str | Path | None = None, strict: bool = False) -> dict[str, Any]:
+        """Check what a finished run was made from, train it again beside it, compare every bit and score.
+
+        See `stages.reproducing.reproduce`, also for what it raises.
+        """
+        from .stages.reproducing import reproduce
+
+        return reproduce(Path(run), None if output is None else Path(output), strict)
+
     @classmethod
     def _matching(cls, found: "type[Recipe]") -> "type[Recipe]":
         if not issubclass(found, cls):
@@ -274,6 +284,15 @@ class Recipe(TaskContract):
 
         return predict_windows(self, rows, progress, ids, exact)
 
+    def label_errors(self, folds: int = 5, progress: bool = True) -> dict[str, Any]:
+        """Training rows whose label is likely wrong, by models that were trained without them, worst first.
+
+        See `stages.label_errors.find_label_errors`, also for what it gives and raises.
+        """
+        from .stages.label_errors import find_label_errors
+
+        return find_label_errors(self, folds, progress)
+
     # ----------------------------------------------------------------------------------------------------------
 
     @property
@@ -282,7 +301,8 @@ class Recipe(TaskContract):
         if self._accelerator is None:
             from .devices import make_accelerator
 
-            self._accelerator = make_accelerator(self.config.training.precision)
+            training = self.config.training
+            self._accelerator = make_accelerator(training.precision, training.peer_timeout)
         return self._accelerator
 
     @property

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class RunDirectory:
             self.lines_lost += 1
 
     def history(self) -> list[dict[str, Any]]:
-        """The metric log; a last line cut short by a crash is left out."""
+        """The metric log; lines that a crash or a full disk left cut short or unreadable are left out."""
         if not self.metrics.exists():
             return []
         entries = []
@@ -96,11 +96,44 @@ class RunDirectory:
                 entries.append(entry)
         return entries
 
-    def rewind_log(self, step: int) -> None:
-        """Drop what was logged after the checkpoint that the run goes on from."""
-        if self.metrics.exists():
-            kept = [entry for entry in self.history() if entry.get("step", 0) <= step]
+    def log_size(self) -> int | None:
+        """Bytes of the metric log, all of them on the disk; None where it can't be read."""
+        try:
+            with open(self.metrics, "rb") as file:
+                os.fsync(file.fileno())
+                return file.seek(0, os.SEEK_END)
+        except OSError:
+            return None
+
+    def rewind_log(self, step: int, size: int | None = None, evaluations: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Drop what was logged after the checkpoint that the run goes on from.
+
+        Args:
+            step: the checkpoint's.
+            size: bytes that the log had then. A log that still has them is cut there, unread: it may have a line for
+                each of a million steps.
+            evaluations: the log's entries of evaluations up to then; put back where the log lost them.
+        """
+        if size is not None and self._cut_log(size):
+            return
+        kept = [entry for entry in self.history() if entry.get("step", 0) <= step]
+        there = {entry["step"] for entry in kept if "validation" in entry}
+        kept += [dict(entry) for entry in evaluations if entry["step"] not in there]
+        kept.sort(key=lambda entry: entry.get("step", 0))
+        if kept or self.metrics.exists():
             write_text(self.metrics, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def _cut_log(self, size: int) -> bool:
+        """Cut the log where a line ends; False where none ends there."""
+        try:
+            with open(self.metrics, "rb+") as file:
+                file.seek(max(size - 1, 0))
+                if size and file.read(1) != b"\n":
+                    return False
+                file.truncate(size)
+        except OSError:
+            return False
+        return True
 
     def write_json(self, path: Path, value: Any) -> None:
         """Write JSON aside, then rename."""
@@ -256,6 +289,11 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def folder_hash(path: Path) -> dict[str, str]:

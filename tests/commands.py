@@ -1,12 +1,6 @@
-"""Commands of `nlp-pipeline`, run in the test's own process, and programs under `accelerate launch`."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""Commands of `nlp-pipeline`, run in the test's own process."""
 
 from nlp_pipeline.cli import main
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 def call(*arguments):
@@ -16,13 +10,3 @@ def call(*arguments):
     except SystemExit as end:
         return end.code or 0
     return 0
-
-
-def launch(script, processes, *arguments, given=None):
-    """A program of scripts/ in one or two processes."""
-    config = REPOSITORY / "accelerate_configs" / ("cpu_2_processes.yaml" if processes == 2 else "cpu.yaml")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    return subprocess.run(
-        [*command, str(REPOSITORY / "scripts" / script), *map(str, arguments)],
-        input=given, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip

@@ -72,10 +72,14 @@ def minilm() -> str:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a BERT with 2 layers of 32 features, random but the same on every run, and its tokenizer."""
+    return write_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+def write_tiny_bert(folder: Path) -> str:
+    """What the fixture `tiny_bert` gives, in a folder of one's own."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     ends = [f"##{end}" for end in (*CHARACTERS, *WORD_ENDS)]
     vocabulary = dict.fromkeys([*SPECIAL_TOKENS, *PUNCTUATION, *CHARACTERS, *ends, *WORDS])
     tokenizer = BertTokenizer(

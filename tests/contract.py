@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import yaml
-from commands import launch
+from multi_process.launching import TRAIN, launch
 from safetensors.numpy import load_file
 
 from nlp_pipeline import DataError, Recipe
@@ -168,7 +168,7 @@ class RecipeContract:
         results, weights = [], []
         for processes in (1, 2):
             run = tmp_path / str(processes)
-            answer = launch("train.py", processes, recipe, f"output.dir={run}")
+            answer = launch(TRAIN, processes, recipe, f"output.dir={run}")
             assert answer.returncode == 0, answer.stderr
             weights.append(load_file(run / "model" / "model.safetensors"))
             results.append(json.loads((run / "results.json").read_text())["scores"])

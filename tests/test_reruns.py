@@ -161,12 +161,6 @@ def test_settings_that_used_to_end_in_a_traceback(make, tiny_bert, settings, mes
     assert error.value.exit_code == 2
 
 
-def test_sharded_training_is_refused(make, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(ConfigError, match="FSDP is not supported"):
-        make().run(progress=False)
-
-
 def test_early_stopping_without_validation_rows_in_the_folder(tiny_bert, tmp_path):
     import datasets
 

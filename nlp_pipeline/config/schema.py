@@ -221,12 +221,26 @@ class TrainingConfig(Section):
     """Train adapters instead of all the weights."""
     compact_vocabulary: bool | Literal["auto"] = "auto"
     """Train only the embedding rows that the training rows use: the same result for less. `auto`: where it pays."""
-    compile: bool = False
-    """Compile the layers with torch.compile. Half a minute at the start, for a gain on CUDA; on a CPU it was slower."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the layers with torch.compile. `auto`: on CUDA, where the run is long enough to repay it."""
     verify_parity: bool = False
     """Compare the first batch's loss and gradient with those of the padded eager model, and stop if they differ."""
+    peer_timeout: float = Field(60, gt=0)
+    """Minutes that a process waits for the others before it gives the run up (they wait while the main one tokenizes).
+    A process that dies on the same machine is noticed at once."""
     log_every: int = Field(10, ge=1)
     """Steps between reads of the loss (each read waits for the device)."""
+
+
+class IntervalsConfig(Section):
+    """Percentile bootstrap of the final scores: rows drawn with replacement (Efron 1979)."""
+
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Share of such intervals that hold the score of endlessly many rows like these."""
+    resamples: int = Field(1000, ge=100)
+    """Draws of the rows; fewer are made of many rows where a metric is slow, or none at all."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draws."""
 
 
 class EvaluationConfig(Section):
@@ -240,6 +254,8 @@ class EvaluationConfig(Section):
     """The metric that decides which checkpoint is best, or `loss`; by default the task's."""
     greater_is_better: bool | None = None
     """Whether a larger `best` is better; only needed for a metric that isn't built in."""
+    intervals: IntervalsConfig | None = IntervalsConfig()
+    """Confidence intervals of the final scores; null leaves them out."""
 
 
 class CheckpointConfig(Section):
@@ -247,8 +263,8 @@ class CheckpointConfig(Section):
 
     every: int | None = Field(None, ge=1)
     """Also save every N steps, apart from evaluations."""
-    keep: int = Field(1, ge=1)
-    """Newest checkpoints kept; the best one is kept besides."""
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints kept, so that there is one to fall back on; the best one is kept besides."""
     background: bool | Literal["auto"] = "auto"
     """Write while training goes on, from a copy in memory; `auto` does so on an accelerator."""
 

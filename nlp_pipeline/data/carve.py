@@ -1,4 +1,4 @@
-"""Draws validation and test rows out of the training rows: the same ones on every machine."""
+"""Draws validation and test rows out of the training rows, or folds of them: the same ones on every machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,6 +56,24 @@ def carve(
         np.flatnonzero(in_test),
         _note_small(names[small], sizes[small]) if parts > 1 and labels is not None else [],
     )
+
+
+def assign_folds(
+    rows: int, folds: int, seed: int = 0, labels: "Sequence[str] | pa.ChunkedArray | None" = None
+) -> np.ndarray:
+    """int64[rows], the fold of each row, from 0 on; all folds of one size, within one row.
+
+    With `labels` every class is spread evenly over the folds too, within one row. The only row of a class is in no
+    fold (-1): held out, nothing would be left to learn the class from.
+    """
+    classes = _encode(labels)[1] if labels is not None and rows else np.zeros(rows, np.int64)
+    order = np.lexsort((random_keys(rows, seed, stream=1), classes))
+    # Dealt out class after class, going on with the fold after the last: even in every class and in all.
+    alone = np.bincount(classes, minlength=1)[classes] == 1 if labels is not None else np.zeros(rows, bool)
+    dealt = order[~alone[order]]
+    fold = np.full(rows, -1, np.int64)
+    fold[dealt] = np.arange(len(dealt)) % folds
+    return fold
 
 
 def draw(rows: int, count: int, seed: int) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Tokenized rows: examples of one or several sequences, mostly memory-mapped."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +22,17 @@ class TokenTable:
     An entry is an example: what is drawn for training, and what a forward pass never splits. A row is one example,
     unless the column `row` says of which row each is. An example is one sequence, or several that belong together where
     token columns hold lists of sequences.
+
+    Args:
+        distinct: int64[n], every id in `input_ids`, where that is known already.
     """
 
-    def __init__(self, table: "pa.Table") -> None:
+    def __init__(self, table: "pa.Table", distinct: np.ndarray | None = None) -> None:
         self.columns: tuple[str, ...] = tuple(table.column_names)
         self._table = table
         self._ragged: dict[str, tuple[np.ndarray, list[_Chunk]]] = {}
         self._flat: dict[str, np.ndarray] = {}
+        self._distinct = {} if distinct is None else {"input_ids": distinct}
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -77,9 +83,13 @@ class TokenTable:
         return self._flat[name]
 
     def distinct(self, name: str) -> np.ndarray:
-        """int64[n], ascending: every value that occurs in a column of sequences."""
-        parts = [np.unique(chunk.values) for chunk in self._chunks(name)[1]]
-        return np.unique(np.concatenate(parts)).astype(np.int64) if parts else np.zeros(0, np.int64)
+        """int64[n], ascending: every id that occurs in a column of sequences."""
+        if name not in self._distinct:
+            seen = SeenIds()
+            for chunk in self._chunks(name)[1]:
+                seen.add(chunk.values)
+            self._distinct[name] = seen.ids
+        return self._distinct[name]
 
     def sequences(self, name: str, examples: np.ndarray) -> list[np.ndarray]:
         """The sequences of the given examples one after another, as views of the mapped file."""
@@ -98,7 +108,7 @@ class TokenTable:
         table = self._table
         for name, values in columns.items():
             table = table.append_column(name, values)
-        return TokenTable(table)
+        return TokenTable(table, self._distinct.get("input_ids"))
 
     def _chunks(self, name: str) -> "tuple[np.ndarray, list[_Chunk]]":
         if name not in self._ragged:
@@ -172,3 +182,30 @@ def token_counts(ids: "pa.Array") -> "dict[str, pa.Array]":
         (np.add.reduceat(inner, starts), np.maximum.reduceat(inner, starts)) if len(inner) else (inner,) * 2
     )
     return {"length": pa.array(lengths), "longest": pa.array(longest), "sequences": pa.array(counts)}
+
+
+class SeenIds:
+    """Which ids have occurred, collected part by part: a mark an id, which takes a fifteenth of sorting them."""
+
+    def __init__(self) -> None:
+        self._seen = np.zeros(0, np.bool_)
+
+    def add(self, ids: np.ndarray) -> None:
+        """Count these in."""
+        beyond = int(ids.max(initial=-1)) + 1 - len(self._seen)
+        if beyond > 0:
+            self._seen = np.pad(self._seen, (0, beyond))
+        self._seen[ids] = True
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64[n], ascending."""
+        return np.flatnonzero(self._seen)
+
+
+def read_table(folder: Path) -> TokenTable:
+    """A tokenized split, mapped into memory from its folder in the cache."""
+    import datasets
+
+    distinct = np.array(json.loads((folder / "distinct.json").read_text()), np.int64)
+    return TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")).data.table, distinct)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..secrets import expanded_path
-from .token_table import TokenTable, measured
+from .token_table import SeenIds, TokenTable, measured, read_table
 
 if TYPE_CHECKING:
     import datasets
@@ -129,12 +129,14 @@ class CacheReport:
     reason: str
     key: str
     rows: int
+    examples: int
     truncated_share: float
 
     def __str__(self) -> str:
         state = "cache hit" if self.hit else "tokenized"
+        made = f" in {self.examples:,} examples" if self.examples != self.rows else ""
         cut = f", {self.truncated_share:.1%} truncated" if self.truncated_share else ", none truncated"
-        return f"{self.split}: {state} ({self.reason}), {self.rows:,} rows{cut}"
+        return f"{self.split}: {state} ({self.reason}), {self.rows:,} rows{made}{cut}"
 
 
 def cache_root(configured: str | None = None) -> Path:
@@ -194,8 +196,6 @@ def tokenize(
         name: the run's name, by which the last key is remembered to say what changed.
         progress: called with the number of rows done since the last call.
     """
-    import datasets
-
     key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
     root = cache if cache is not None else Path(tempfile.mkdtemp(prefix="nlp-pipeline-"))
     folder = root / key
@@ -204,11 +204,11 @@ def tokenize(
     if not hit:
         _write(rows, preprocess, parts, folder, progress)
     _remember(root, name, split, parts)
-    table = TokenTable(datasets.Dataset.from_file(str(folder / "rows.arrow")).data.table)
+    table = read_table(folder)
     if cache is None:
         shutil.rmtree(root)  # the mapping stays valid after its file is gone
         reason = "cache is off"
-    return table, CacheReport(split, hit, reason, key, len(table), table.truncated_share)
+    return table, CacheReport(split, hit, reason, key, len(rows), len(table), table.truncated_share)
 
 
 def tokenize_window(
@@ -217,15 +217,16 @@ def tokenize_window(
     """The token ids of a window of rows, in memory."""
     import pyarrow as pa
 
-    return TokenTable(pa.concat_tables(_token_batches(rows, preprocess)))
+    return TokenTable(pa.concat_tables(table for _, table in _token_batches(rows, preprocess)))
 
 
 def _token_batches(
     rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
-) -> "Iterator[pa.Table]":
+) -> "Iterator[tuple[int, pa.Table]]":
+    """The examples of so many rows at a time."""
     first = 0
     for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
-        yield measured(preprocess(batch), len(batch), first)
+        yield len(batch), measured(preprocess(batch), len(batch), first)
         first += len(batch)
 
 
@@ -242,16 +243,20 @@ def _write(
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
-        writer = None
+        writer, seen = None, SeenIds()
         with open(aside / "rows.arrow", "wb") as sink:
-            for table in _token_batches(rows, preprocess):
+            for count, table in _token_batches(rows, preprocess):
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)
-                progress(len(table))
+                for chunk in table.column("input_ids").chunks:
+                    seen.add(chunk.flatten(recursive=True).to_numpy(zero_copy_only=False))
+                progress(count)
             if writer is not None:
                 writer.close()
             sink.flush()
             os.fsync(sink.fileno())
+        # Reading all ids again at every start would take minutes for long rows.
+        (aside / "distinct.json").write_text(json.dumps(seen.ids.tolist()))
         (aside / "parts.json").write_text(json.dumps(parts, indent=1, sort_keys=True, default=str))
         try:
             aside.rename(folder)

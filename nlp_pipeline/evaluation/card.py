@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..run_directory import finite, write_text
+from .report import interval
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -45,7 +46,11 @@ def card_text(recipe: "Recipe", results: Mapping[str, Any]) -> str:
     assert recipe.splits is not None
     counts = {s: len(r) for s in ("train", "validation", "test") if (r := getattr(recipe.splits, s)) is not None}
     baseline = results.get("baseline") or {"name": "none", "scores": {}}
-    rows = "\n".join(f"| {k} | {v:.4f} | {_cell(baseline, k)} |" for k, v in scores.items())
+    intervals = results.get("intervals") or {}
+    rows = "\n".join(
+        f"| {k} | {v:.4f} | {interval(intervals.get(k))} | {_cell(baseline, k)} |" for k, v in scores.items()
+    )
+    level = f"{results['confidence']:.0%} interval" if intervals else "interval"
     steps = results.get("training", {})
     return f"""---
 {yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip()}
@@ -60,10 +65,10 @@ Predicts: {recipe.predicts()}.
 ## Evaluation
 
 On {results["rows"]:,} {results["split"]} rows of {data_name}, with these weights as they lie in this folder.
-Baseline: {baseline["name"]}.
+Baseline: {baseline["name"]}.{_about_intervals(intervals)}
 
-| metric | this model | baseline |
-|---|---|---|
+| metric | this model | {level} | baseline |
+|---|---|---|---|
 {rows}
 
 ## Training
@@ -87,6 +92,10 @@ The figures hold for texts like those of the training data. Nothing is known of 
 def _cell(baseline: Mapping[str, Any], name: str) -> str:
     value = finite(baseline["scores"].get(name))
     return "–" if value is None else f"{value:.4f}"
+
+
+def _about_intervals(intervals: Mapping[str, Any]) -> str:
+    return " Intervals: percentile bootstrap over these rows; another training seed is not in them." * bool(intervals)
 
 
 def _lora_line(recipe: "Recipe") -> str:

@@ -1,12 +1,16 @@
 """Forward passes without gradients: each row once, for any number of processes, in the rows' own order."""
 
 import contextlib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.batching import sorted_batches
+from ..devices import ran_out_of_memory
+from ..errors import OutOfMemoryError
 from ..progress import Bar
 
 if TYPE_CHECKING:
@@ -21,18 +25,13 @@ class RowOutputs:
     """What the model said of each row.
 
     `values` has one array a row, as the task's `collect` gave it, or a list of them where a row may be several
-    examples; `loss_sum` is the loss summed over all targets and `weight` what the task makes of their number, 0 where
-    the rows have no labels.
+    examples; `losses` has each batch's loss summed over its targets and `weights` what the task makes of their number,
+    both empty where the rows have no labels.
     """
 
     values: list[Any]
-    loss_sum: float
-    weight: float
-
-    @property
-    def loss(self) -> float:
-        """The mean loss over all targets, NaN without any."""
-        return self.loss_sum / self.weight if self.weight else float("nan")
+    losses: list[float]
+    weights: list[float]
 
 
 def predict_table(
@@ -46,49 +45,78 @@ def predict_table(
 ) -> RowOutputs:
     """Run a model over a table, longest rows first; every process returns the outputs of all rows.
 
+    The result is the same to the last digit on any number of processes: batches are made before they are shared out,
+    and `mean_loss` rounds the sums over them once, so that their order plays no part.
+
     Args:
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
         only: int[n], the rows to run, if not all; the outputs come in this order.
+
+    Raises:
+        OutOfMemoryError: a forward pass does not fit; since the longest rows come first, it says so at once.
     """
     import torch
 
     from ..modeling.attention_layout import ROUND_TO, Layout
     from ..modeling.padding_free import find
+    from ..modeling.sharding import is_sharded
 
     runner = find(model)
     model.eval()
     wanted = np.unique(table.rows_of(np.arange(len(table)))) if only is None else only
     chosen = table.examples_of(wanted)
-    mine = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)[accelerator.process_index]
+    shares = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)
+    mine = shares[accelerator.process_index]
+    # A model in shards runs on all processes at once: one with fewer batches runs the shortest example again.
+    sharded = accelerator.num_processes > 1 and is_sharded(model)
+    idle = max(map(len, shares)) - len(mine) if sharded else 0
+    filler = np.array([table.lengths[chosen].argmin()]) if idle else chosen[:0]
     rows: list[int] = []
     values: list[np.ndarray] = []
-    loss = weight = 0.0
-    with torch.inference_mode():
-        for part in mine:
+    losses: list[float] = []
+    weights: list[float] = []
+    # torch's shards are not made for inference mode.
+    with torch.no_grad() if sharded else torch.inference_mode():
+        for number, part in enumerate([*mine, *[filler] * idle]):
             batch = recipe.batch(table, chosen[part])
-            scored = recipe.has_loss(batch.targets)
+            scored = recipe.has_loss(batch.targets) and number < len(mine)
             if scored:
-                weight += recipe.weigh(batch.targets)
+                weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
-            with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
-                outputs = recipe.infer(model, batch)
+            try:
+                with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
+                    outputs = recipe.infer(model, batch)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                raise OutOfMemoryError(
+                    f"{len(part)} rows of {int(batch.lengths.max())} tokens do not fit into memory in one forward pass "
+                    f"({str(error).splitlines()[0]}); set batch.evaluation below {len(part)}"
+                ) from error
+            if number >= len(mine):
+                continue
             if scored:
-                loss += float(recipe.loss(outputs, batch.targets))
+                losses.append(float(recipe.loss(outputs, batch.targets)))
             values += recipe.collect(outputs, batch)
             rows += part.tolist()
             if bar is not None:
                 # A row may be several examples, of which each batch has some.
-                share = [len(wanted) * done // len(chosen) for done in (len(rows) - len(part), len(rows))]
-                bar.advance((share[1] - share[0]) * accelerator.num_processes)
-    gathered = _gather((rows, values, loss, weight), accelerator)
+                done = [len(wanted) * count // len(chosen) for count in (len(rows) - len(part), len(rows))]
+                bar.advance((done[1] - done[0]) * accelerator.num_processes)
+    gathered = _gather((rows, values, losses, weights), accelerator)
     ordered: list[Any] = [None] * len(chosen)
     for part_rows, part_values, _, _ in gathered:
         for row, value in zip(part_rows, part_values, strict=True):
             ordered[row] = value
-    return RowOutputs(
-        table.by_row(ordered, wanted), sum(part[2] for part in gathered), sum(part[3] for part in gathered)
-    )
+    losses, weights = ([number for part in gathered for number in part[i]] for i in (2, 3))
+    return RowOutputs(table.by_row(ordered, wanted), losses, weights)
+
+
+def mean_loss(losses: Iterable[float], weights: Iterable[float]) -> float:
+    """The mean over all targets, from the batches' sums in any order; NaN without any."""
+    weight = math.fsum(weights)
+    return math.fsum(losses) / weight if weight else math.nan
 
 
 def _gather(mine: tuple[Any, ...], accelerator: "Accelerator") -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """The end of a run, as a person reads it: scores beside the baseline, and where everything lies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..progress import Reporter, clock
@@ -39,13 +39,17 @@ def score_table(results: Mapping[str, Any]) -> Any:
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
     table.add_column("fine-tuned", justify="right")
+    if intervals := results.get("intervals"):
+        table.add_column(f"{results['confidence']:.0%} interval", justify="right")
     if baseline:
         table.add_column(f"baseline: {results['baseline']['name']}", justify="right")
     ordered = sorted(
         results["scores"].items(), key=lambda item: (item[0] != results.get("best_metric"), "/" in item[0])
     )
     for name, value in ordered[:MOST_ROWS]:
-        cells = [name, number(value)] + ([number(baseline.get(name))] if baseline else [])
+        cells = [name, number(value)]
+        cells += [interval(intervals.get(name))] if intervals else []
+        cells += [number(baseline.get(name))] if baseline else []
         table.add_row(*cells, style="bold" if name == results.get("best_metric") else None)
     return table
 
@@ -53,3 +57,8 @@ def score_table(results: Mapping[str, Any]) -> Any:
 def number(value: float | None) -> str:
     """Four places; a dash where a score is undefined."""
     return "–" if value is None or value != value else f"{value:.4f}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """`0.8012 to 0.8533`; a dash where there is none."""
+    return "–" if ends is None else f"{number(ends[0])} to {number(ends[1])}"

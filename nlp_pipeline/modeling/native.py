@@ -102,6 +102,9 @@ def _run(
     layout: Layout, scale: float, dropout: float, causal: bool, window: int | None, seed: int, **data: Any
 ) -> None:
     query, key = data["query"], data["key"]
+    if any(tensor.dtype != query.dtype for tensor in data.values()):  # it would read beyond their ends
+        types = {name: str(tensor.dtype) for name, tensor in data.items()}
+        raise TypeError(f"attention: one type expected, found {types}")
     dropped = min(2**32 - 1, round(dropout * 2**32))
     job = _Job(
         rows=len(layout.lengths),

@@ -20,6 +20,12 @@ def layer_of(name: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def is_layer(name: str) -> bool:
+    """Whether a module of this name is itself one of the repeated layers."""
+    matches = list(_LAYER.finditer(f".{name}."))
+    return bool(matches) and matches[-1].end() == len(name) + 2
+
+
 def depth_from_head(name: str, layers: int, base_prefix: str) -> int:
     """How many layers lie between a parameter and the head: 0 the head, 1 the top layer, layers + 1 embeddings."""
     layer = layer_of(name)

@@ -14,7 +14,7 @@ from ..audit.findings import Audit, Finding, from_problems
 from ..data.assembly import ROW_ID
 from ..data.problems import RowProblem
 from ..errors import ConfigError, DataError, ModelError, StorageError
-from ..run_directory import write_text
+from ..run_directory import RunDirectory, write_text
 from ..secrets import literal
 from .tokenizing import make_encoder
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 
-def audit_before_training(recipe: "Recipe") -> Audit:
+def audit_before_training(recipe: "Recipe", run: RunDirectory | None = None) -> Audit:
     """The audit of the loaded rows, shown in brief; read from the run's folder where nothing has changed since.
 
     The main process looks, the others learn what it found.
+
+    Args:
+        run: the folder, if it isn't that of the recipe.
 
     Raises:
         DataError: with every error.
@@ -33,7 +36,7 @@ def audit_before_training(recipe: "Recipe") -> Audit:
     from ..devices import launched_processes
 
     make_encoder(recipe)  # on every process, so that a missing model ends them all
-    audit = _found_or_read(recipe) if recipe.is_main_process else Audit()
+    audit = _found_or_read(recipe, run or recipe.run_directory) if recipe.is_main_process else Audit()
     if launched_processes() > 1:
         from ..evaluation.prediction import shared_from_main
 
@@ -126,8 +129,7 @@ def _load_the_rest(recipe: "Recipe", problems: list[str]) -> None:
         recipe.splits.notes[:] = [n for n in recipe.splits.notes if getattr(n, "check", "") != "missing"]
 
 
-def _found_or_read(recipe: "Recipe") -> Audit:
-    run = recipe.run_directory
+def _found_or_read(recipe: "Recipe", run: RunDirectory) -> Audit:
     try:
         before = Audit.from_json(json.loads(run.audit.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):

@@ -7,10 +7,19 @@ import yaml
 
 from ..config.keywords import SPLITS
 from ..config.schema import Config
-from ..errors import ConfigError
-from ..run_directory import RunDirectory, environment, fresh_path, newest_of, read_json, utc_now, write_text
+from ..errors import START_ANEW, ConfigError
+from ..run_directory import (
+    RunDirectory,
+    environment,
+    fresh_path,
+    newest_of,
+    read_json,
+    text_hash,
+    utc_now,
+    write_text,
+)
 from ..secrets import expanded_path, public
-from ..training.checkpoint import START_ANEW, find_checkpoint
+from ..training.checkpoint import find_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -35,9 +44,14 @@ FREE = {
         "verify_parity",
         "compile",
         "on_non_finite",
+        "peer_timeout",
     },
-    "evaluation": {"metrics", "every"},
+    "evaluation": {"metrics", "every", "intervals"},
 }
+
+
+BITS = ("recipe_sha256", "python", "packages", "processes", "precision", "device", "arithmetic")
+"""Parts of the manifest that the weights' last bits may depend on, for the same rows and model."""
 
 
 def resolved(recipe: "Recipe") -> str:
@@ -128,20 +142,32 @@ def write_start(recipe: "Recipe") -> None:
     """The resolved recipe and the manifest, before training: a run that crashes can still be understood."""
     if not recipe.is_main_process:
         return
-    run = recipe.run_directory
+    run, manifest = recipe.run_directory, make_manifest(recipe)
+    if list_checkpoints(run.checkpoints):
+        manifest["earlier"] = _earlier(run, manifest)
     run.results.unlink(missing_ok=True)
     write_text(run.recipe, resolved(recipe))
     if recipe.audited is not None:
         run.write_json(run.audit, recipe.audited.to_json())
-    run.write_json(run.manifest, _manifest(recipe))
+    run.write_json(run.manifest, manifest)
 
 
-def _manifest(recipe: "Recipe") -> dict[str, Any]:
-    from ..devices import device_name
+def _earlier(run: RunDirectory, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Under what else than `manifest` says the steps before this start were made."""
+    before = read_json(run.manifest)
+    conditions, known = {key: before.get(key) for key in BITS}, before.get("earlier")
+    changed = before and conditions != {key: manifest[key] for key in BITS}
+    return [*(known if isinstance(known, list) else []), *([conditions] if changed else [])]
+
+
+def make_manifest(recipe: "Recipe") -> dict[str, Any]:
+    """What the run is made from and under what; needs the rows and the tokenizer."""
+    from ..devices import arithmetic, device_name
 
     training = recipe.config.training
     return {
         "started": utc_now(),
+        "recipe_sha256": text_hash(resolved(recipe)),
         "inputs": inputs(recipe),
         "tokenizer": {
             "sha256": recipe.encoder.sha256,
@@ -151,5 +177,6 @@ def _manifest(recipe: "Recipe") -> dict[str, Any]:
         "device": device_name(),
         "processes": recipe.accelerator.num_processes,
         "precision": str(recipe.accelerator.mixed_precision),
+        "arithmetic": arithmetic(recipe.accelerator.device.type, packed=recipe.padded_because is None),
         **environment(),
     }

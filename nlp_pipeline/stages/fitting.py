@@ -3,6 +3,8 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..devices import launched_sharding
+from ..errors import START_ANEW, CheckpointError, ConfigError
 from ..startup import collect_all
 from .directory import check_directory, identity, write_start
 
@@ -15,22 +17,20 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     """Load the model, train it, put the best weights into `model/`."""
     from transformers import set_seed
 
-    from ..modeling.loading import load_model
-    from ..modeling.parameters import add_lora, freeze, merge_lora
-    from ..training.checkpoint import load_weights, name_of
+    from ..modeling.parameters import merge_lora
+    from ..modeling.sharding import is_sharded
+    from ..training.checkpoint import load_weights, name_of, verify
     from ..training.loop import fit
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
+    if launched_sharding() and config.training.compile is True:
+        raise ConfigError("training.compile: found true, which was not tested under FSDP; set it to false")
     run.create()
     check_directory(recipe)
     accelerator.wait_for_everyone()  # every process has looked before the main one writes
     write_start(recipe)
     set_seed(config.training.seed)
-    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
-    frozen = freeze(model, config.training.freeze)
-    run_packed(recipe, model)
-    if config.training.lora:
-        model = add_lora(model, config.training.lora, recipe.lora_task_type)
+    model, frozen = _model_to_train(recipe)
     _announce(recipe, model, frozen)
     evaluate = (lambda current: validation_scores(recipe, current)) if "validation" in recipe.tables else None
     began = time.monotonic()
@@ -47,9 +47,16 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     )
     recipe.timing["fit"] = time.monotonic() - began
     if accelerator.is_main_process:
-        bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        if state.best_step not in (None, state.step):  # else they are the weights in hand
-            load_weights(run.checkpoints / name_of(state.best_step), bare)
+        if not run.manifest.exists():  # the folder was taken away meanwhile, and made anew by a save
+            write_start(recipe)
+        # A model in shards can't be put together by one process; its checkpoints can.
+        sharded = is_sharded(model)
+        bare = _model_to_train(recipe)[0] if sharded else accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        if sharded or state.best_step not in (None, state.step):  # else they are the weights in hand
+            best = run.checkpoints / name_of(state.best_step or state.step)
+            if problem := verify(best):
+                raise CheckpointError(f"{best}, which held the best weights, can't be used: {problem}; {START_ANEW}")
+            load_weights(best, bare)
         if config.training.lora:
             bare.save_pretrained(run.path / "adapter")
         from ..saved_model import save_model
@@ -85,6 +92,20 @@ def tune_saved(recipe: "Recipe") -> None:
     recipe.accelerator.wait_for_everyone()
 
 
+def _model_to_train(recipe: "Recipe") -> "tuple[Any, int]":
+    """The pretrained model with a head, frozen and adapted as configured, and how many numbers are frozen."""
+    from ..modeling.loading import load_model
+    from ..modeling.parameters import add_lora, freeze
+
+    config = recipe.config
+    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
+    frozen = freeze(model, config.training.freeze)
+    run_packed(recipe, model)
+    if config.training.lora:
+        model = add_lora(model, config.training.lora, recipe.lora_task_type)
+    return model, frozen
+
+
 def run_packed(recipe: "Recipe", model: Any) -> None:
     """Let a freshly loaded model run without padding where it can, and drop out cheaply on the CPU."""
     from ..modeling.dropout import use_fast_dropout
@@ -92,7 +113,7 @@ def run_packed(recipe: "Recipe", model: Any) -> None:
 
     if recipe.padded_because is None:
         PaddingFree(model)
-    if recipe.accelerator.device.type == "cpu" and not recipe.config.training.compile:
+    if recipe.accelerator.device.type == "cpu" and recipe.config.training.compile is not True:
         use_fast_dropout(model)
 
 
@@ -102,6 +123,7 @@ def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
     some = f", {trained / 1e6:.1f} M of them trained" if trained != total else ""
     accelerator = recipe.accelerator
     devices = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
+    devices += ", the model in shards (FSDP)" if launched_sharding() else ""
     precision = {"no": "fp32"}.get(str(accelerator.mixed_precision), str(accelerator.mixed_precision))
     if recipe.padded_because and recipe.config.batch.padding_free is not False:
         recipe.reporter.say(f"padding: rows are padded, {recipe.padded_because}; batches hold rows of like length")
@@ -117,4 +139,6 @@ def validation_scores(recipe: "Recipe", model: Any) -> dict[str, float]:
 
     assert recipe.splits is not None
     assert recipe.splits.validation is not None
-    return score_table(recipe, model, recipe.splits.validation, recipe.tables["validation"], "Evaluating")
+    found = score_table(recipe, model, recipe.splits.validation, recipe.tables["validation"], "Evaluating")
+    scores: dict[str, float] = found["scores"]
+    return scores

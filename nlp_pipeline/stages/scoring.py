@@ -12,6 +12,7 @@ from .predicting import as_source, loaded_model, predict_window
 if TYPE_CHECKING:
     import datasets
 
+    from ..config.schema import IntervalsConfig
     from ..data.token_table import TokenTable
     from ..evaluation.prediction import RowOutputs
     from ..recipe import Recipe
@@ -27,12 +28,12 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
     rows, table = getattr(recipe.splits, split), recipe.tables[split]
     model, _ = loaded_model(recipe)
     run = recipe.run_directory
-    began = time.monotonic()
+    began, intervals = time.monotonic(), recipe.config.evaluation.intervals
     if recipe.accelerator.is_main_process:
         with lines_file(run.predictions / f"{split}.jsonl") as write:
-            scores = score_table(recipe, model, rows, table, f"Scoring {split}", write)
+            scores = score_table(recipe, model, rows, table, f"Scoring {split}", write, intervals)
     else:
-        scores = score_table(recipe, model, rows, table, f"Scoring {split}")
+        scores = score_table(recipe, model, rows, table, f"Scoring {split}", intervals=intervals)
     recipe.timing["evaluate"] = time.monotonic() - began
     state = asdict(recipe.state) if recipe.state else {}
     results = {
@@ -40,7 +41,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
         "split": split,
         "rows": len(rows),
         "best_metric": recipe.best_metric,
-        "scores": scores,
+        **scores,
         "baseline": baseline_scores(recipe, rows),
         "training": {k: state[k] for k in ("step", "examples", "seconds", "best_step", "best_score") if k in state},
         "seconds": {**recipe.timing, "total": seconds_before + recipe.timing["evaluate"]},
@@ -80,8 +81,9 @@ def score_table(
     table: "TokenTable",
     label: str,
     write: Callable[[list[dict[str, Any]]], None] | None = None,
-) -> dict[str, float]:
-    """Metrics and loss of a model on tokenized rows, the same on every process.
+    intervals: "IntervalsConfig | None" = None,
+) -> dict[str, Any]:
+    """Metrics and loss of a model on tokenized rows, the same on every process; see `score_windows`.
 
     Args:
         label: what the progress bar says.
@@ -100,7 +102,7 @@ def score_table(
                 found = predict_table(recipe, model, table, accelerator, size, bar, np.asarray(window))
                 yield rows.select(window), found
 
-        return score_windows(recipe, predicted(), len(rows), write)
+        return score_windows(recipe, predicted(), len(rows), write, intervals)
 
 
 def score_windows(
@@ -108,23 +110,36 @@ def score_windows(
     predicted: "Iterable[tuple[datasets.Dataset, RowOutputs]]",
     total: int,
     write: Callable[[list[dict[str, Any]]], None] | None = None,
-) -> dict[str, float]:
-    """Metrics and loss over windows of rows and what the model said of them; no more than one window is held."""
+    intervals: "IntervalsConfig | None" = None,
+) -> dict[str, Any]:
+    """Metrics and loss over windows of rows and what the model said of them.
+
+    No more than one window is held, and a few bytes a row; which window a batch was in plays no part in the sums.
+
+    Returns:
+        `scores` by metric; where intervals are wanted, `intervals` ([low, high] by metric) of this `confidence`.
+    """
+    from ..evaluation.intervals import bootstrap_intervals
     from ..evaluation.metrics.store import OutputStore
-    from ..evaluation.prediction import shared_from_main
+    from ..evaluation.prediction import mean_loss, shared_from_main
 
     store = OutputStore(recipe.metrics, total)
-    loss = weight = 0.0
+    losses: list[float] = []
+    weights: list[float] = []
     for rows, found in predicted:
-        loss, weight = loss + found.loss_sum, weight + found.weight
+        losses += found.losses
+        weights += found.weights
         if recipe.accelerator.is_main_process:
             store.add(recipe.outputs(found.values, rows))
             if write is not None:
                 write(recipe.postprocess(found.values, rows))
-    scores: dict[str, float] = {}
+    scores: dict[str, Any] = {}
     if recipe.accelerator.is_main_process:
-        scores = store.compute() | {"loss": loss / weight if weight else float("nan")}
-    shared: dict[str, float] = shared_from_main(scores, recipe.accelerator)
+        scores["scores"] = store.compute() | {"loss": mean_loss(losses, weights)}
+        if intervals is not None:
+            scores["intervals"] = bootstrap_intervals(recipe.metrics, store.outputs(), intervals)
+            scores["confidence"] = intervals.confidence
+    shared: dict[str, Any] = shared_from_main(scores, recipe.accelerator)
     return shared
 
 
@@ -169,5 +184,5 @@ def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[
         raise DataError(problems)
     with Reporter(active=progress and recipe.is_main_process).bar("Predicting", len(source)) as bar:
         predicted = ((window, predict_window(recipe, window, bar)) for window in source)
-        scores = score_windows(recipe, predicted, len(source))
-    return {"task": recipe.task, "rows": len(source), "scores": scores}
+        scores = score_windows(recipe, predicted, len(source), intervals=recipe.config.evaluation.intervals)
+    return {"task": recipe.task, "rows": len(source), **scores}

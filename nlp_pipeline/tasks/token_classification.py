@@ -207,7 +207,8 @@ class TokenClassification(Recipe):
         if self.kind == "tags":
             return Outputs("tags", predicted, references)
         flat = [self._known.encode([tag for tags in rows for tag in tags]) for rows in (predicted, references)]
-        return Outputs("single_label", flat[0], flat[1], None, self._known.names)
+        row_of = np.repeat(np.arange(len(references)), [len(tags) for tags in references])
+        return Outputs("single_label", flat[0], flat[1], None, self._known.names, row_of=row_of)
 
     def _tags(self, values: Sequence[np.ndarray], tokens: Sequence[Sequence[str]]) -> list[list[str]]:
         """A tag for each word; words beyond the maximum length get the tag that says nothing."""

@@ -7,19 +7,32 @@ and the position in the data. There is no random state: dropout is drawn from (s
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import START_ANEW, CheckpointError, ConfigError
+from ..modeling.loading import file_hash
+from ..modeling.sharding import reshard
 from ..run_directory import folder_hash, read_json, write_text
+from .shards import (
+    Peers,
+    by_parameter,
+    in_shards,
+    read_optimizer,
+    read_shards,
+    saved_shapes,
+    shards_missing,
+    write_shards,
+)
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
-FILES = ("model.safetensors", "optimizer.safetensors", STATE)
-"""What every checkpoint holds and its manifest must vouch for."""
-START_ANEW = "start anew beside the old run with --fresh (in Python: run(fresh=True))"
+WHOLE = ("model.safetensors", "optimizer.safetensors")
+"""What a checkpoint that isn't in shards holds beside its state."""
+ALONE = Peers()
 
 
 @dataclass
@@ -27,7 +40,9 @@ class TrainState:
     """Where training stands.
 
     `step` counts optimizer steps done, of `total_steps` planned; `best_step` is the evaluation that `best_score` was
-    read at; `stale` counts evaluations since then; `examples` counts rows seen.
+    read at; `stale` counts evaluations since then; `examples` counts rows seen; `skipped` counts steps left out for a
+    bad number. `evaluations` are the metric log's entries of evaluations, `log_size` is the log's length in bytes and
+    `losses` what is known of the usual loss.
     """
 
     step: int = 0
@@ -37,7 +52,11 @@ class TrainState:
     best_step: int | None = None
     stale: int = 0
     seconds: float = 0.0
+    skipped: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    log_size: int | None = None
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,40 +79,64 @@ def take_snapshot(
         identity: the settings that must not change between this run and one that goes on from here.
         copy: copy the tensors to memory of their own, so that training may go on while they are written.
     """
+    reshard(model)  # an evaluation may have come before
     tensors = trained_tensors(model), _optimizer_tensors(optimizer)
     if copy:
         tensors = tuple({k: v.to("cpu", copy=True) for k, v in part.items()} for part in tensors)  # type: ignore[assignment]
-    return Snapshot(*tensors, replace(state), identity)
+    return Snapshot(*tensors, deepcopy(state), identity)
 
 
-def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
+def write_snapshot(folder: Path, snapshot: Snapshot, peers: Peers = ALONE) -> Path:
     """Write aside, sync, the manifest of SHA-256 sums last, then rename.
+
+    Args:
+        peers: the processes that hold the tensors in shards. Each writes its own part; the main one does the rest, and
+            renames when all parts are on the disk.
 
     Raises:
         OSError: the disk is full, or the folder can't be written to; no checkpoint there is touched.
     """
-    from safetensors.torch import save_file
-
     final = folder / name_of(snapshot.state.step)
     aside = folder / f".writing-{final.name}"
+    peers.main(lambda: _make_aside(aside))
+    if peers.group is None:
+        _write_tensors(aside, snapshot)
+        hashes: dict[str, str] = {}
+    else:
+        parts = peers.all(lambda: write_shards(aside, {**snapshot.model, **snapshot.optimizer}, peers))
+        hashes = {name: value for part in parts for name, value in part.items()}
+    peers.main(lambda: _commit(aside, final, snapshot, hashes))
+    return final
+
+
+def _make_aside(aside: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
+
+
+def _write_tensors(aside: Path, snapshot: Snapshot) -> None:
+    from safetensors.torch import save_file
+
     try:
         save_file(snapshot.model, aside / "model.safetensors")
         save_file(snapshot.optimizer, aside / "optimizer.safetensors")
     except Exception as error:  # safetensors has an error type of its own for a full disk
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
+
+
+def _commit(aside: Path, final: Path, snapshot: Snapshot, hashes: dict[str, str]) -> None:
+    """Vouch for the files aside and put them in place. `hashes` has those that the processes know already."""
     content = {"state": asdict(snapshot.state), "identity": snapshot.identity}
     (aside / STATE).write_text(json.dumps(content, indent=1))
     for file in aside.iterdir():
         _sync(file)
-    write_text(aside / MANIFEST, json.dumps({"sha256": folder_hash(aside)}, indent=1))
+    hashes = hashes | {STATE: file_hash(aside / STATE)} if hashes else folder_hash(aside)
+    write_text(aside / MANIFEST, json.dumps({"sha256": hashes}, indent=1))
     _sync(aside)
     if final.exists():  # only ever a damaged one; gone before the new one takes its name
         shutil.rmtree(final)
     aside.rename(final)
-    _sync(folder)
-    return final
+    _sync(final.parent)
 
 
 def load_checkpoint(path: Path, model: Any, optimizer: Any | None) -> TrainState:
@@ -105,7 +148,7 @@ def load_checkpoint(path: Path, model: Any, optimizer: Any | None) -> TrainState
     state, _ = read_state(path)
     load_weights(path, model)
     if optimizer is not None:
-        _load_optimizer(path / "optimizer.safetensors", optimizer)
+        _load_optimizer(path, optimizer)
     return state
 
 
@@ -117,10 +160,15 @@ def load_weights(path: Path, model: Any) -> None:
     """
     import torch
 
-    saved = _read_tensors(path / "model.safetensors")
     current = trained_tensors(model)
-    if saved.keys() != current.keys() or any(saved[name].shape != current[name].shape for name in saved):
+    whole = not _piecewise(path, current)
+    saved = _read_tensors(path / WHOLE[0]) if whole else {}
+    shapes = {n: tuple(t.shape) for n, t in saved.items()} if whole else saved_shapes(path, optimizer=False)
+    if shapes != {name: tuple(tensor.shape) for name, tensor in current.items()}:
         raise CheckpointError(f"{path} holds other parameters than the model trains; {START_ANEW}")
+    if not whole:
+        read_shards(path, current)
+        return
     with torch.no_grad():
         for name, tensor in current.items():
             tensor.copy_(saved[name])
@@ -160,7 +208,7 @@ def remove_after(folder: Path, step: int) -> None:
 def verify(path: Path) -> str | None:
     """None when every file has its recorded SHA-256; else what is wrong."""
     expected = read_json(path / MANIFEST).get("sha256")
-    if not isinstance(expected, dict) or not set(FILES) <= expected.keys():
+    if not isinstance(expected, dict) or not _complete(expected):
         return "its manifest is missing or unreadable"
     try:
         found = folder_hash(path)
@@ -168,6 +216,11 @@ def verify(path: Path) -> str | None:
         return f"it can't be read: {error.strerror}"
     bad = [name for name in expected if found.get(name) != expected[name]]
     return f"{', '.join(bad)} changed since it was written" if bad else None
+
+
+def _complete(names: Collection[str]) -> bool:
+    """Whether these are all the files of a checkpoint, in either form."""
+    return STATE in names and (set(WHOLE) <= set(names) or not shards_missing(names))
 
 
 def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
@@ -201,17 +254,23 @@ def _optimizer_tensors(optimizer: Any) -> dict[str, Any]:
     }
 
 
-def _load_optimizer(file: Path, optimizer: Any) -> None:
-    saved: dict[str, dict[str, Any]] = {}
-    for key, value in _read_tensors(file).items():
-        name, _, entry = key.rpartition(":")
-        saved.setdefault(name, {})[entry] = value
+def _piecewise(path: Path, tensors: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint, or what it is to be read into, is in shards."""
+    return not (path / WHOLE[0]).exists() or in_shards(tensors)
+
+
+def _load_optimizer(path: Path, optimizer: Any) -> None:
+    """Put the saved state of every parameter in place."""
     parameters = {
         n: p for group in optimizer.param_groups for n, p in zip(group["names"], group["params"], strict=True)
     }
+    if _piecewise(path, parameters):
+        saved = read_optimizer(path, parameters)
+    else:
+        saved = by_parameter(_read_tensors(path / WHOLE[1]))
     alike = len({frozenset(entries) for entries in saved.values()}) <= 1
     if not alike or not saved.keys() <= parameters.keys() or not all(_fits(saved[n], parameters[n]) for n in saved):
-        raise CheckpointError(f"{file} holds the state of another optimizer; {START_ANEW}")
+        raise CheckpointError(f"{path} holds the state of another optimizer; {START_ANEW}")
     for name, entries in saved.items():
         optimizer.state[parameters[name]] = {
             entry: value.reshape(()) if entry == "step" else value.to(parameters[name].device)

@@ -32,9 +32,12 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
     model = stepper.model
     training = model.training
     found: list[int] = []
+    # A model in shards runs on all processes at once: those with fewer rows look at their first one again.
+    looks = -(-len(given.rows) // stepper.accelerator.num_processes) if stepper.sharded else len(given.mine)
+    again = (given.mine if len(given.mine) else given.rows)[:1].repeat(looks - len(given.mine))
     model.eval()
     with torch.no_grad(), stepper.full_precision():
-        for row in given.mine:
+        for row in np.concatenate([given.mine, again]):
             batch = stepper.recipe.batch(stepper.table, np.array([row]), given.epoch).to(stepper.accelerator.device)
             with stepper.packed(batch):
                 loss = stepper.recipe.loss(stepper.recipe.forward(model, batch), batch.targets)
@@ -44,21 +47,21 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
     if stepper.accelerator.num_processes > 1:
         from accelerate.utils import gather_object
 
-        found = sorted(gather_object(found))
+        found = sorted(set(gather_object(found)))
     return found or given.rows.tolist()
 
 
 def row_names(recipe: Any, examples: Iterable[int]) -> str:
     """The ids of the training rows that some examples come from, for a message."""
-    ids = column(recipe.splits.train, "row_id")
     rows = recipe.tables["train"].rows_of(np.fromiter(examples, np.int64))
-    return shown([ids[row] for row in dict.fromkeys(rows.tolist())])
+    return shown(column(recipe.splits.train.select(list(dict.fromkeys(rows.tolist()))), "row_id"))
 
 
 def stop(stepper: "Stepper", given: "StepInput", why: str) -> NonFiniteError:
     """The error that ends a run on a bad number."""
+    tried = "" if stepper.sharded else ", in fp32 neither"  # shards have the precision that they were cut for
     return NonFiniteError(
-        f"{why} of step {given.number + 1} is not a finite number, in fp32 neither; rows: "
+        f"{why} of step {given.number + 1} is not a finite number{tried}; rows: "
         f"{row_names(stepper.recipe, bad_rows(stepper, given))}. The step was not made and the last checkpoint is from "
         "before it. Look at these rows, lower training.learning_rate, or leave such batches out with "
         "training.on_non_finite=skip"
@@ -67,13 +70,21 @@ def stop(stepper: "Stepper", given: "StepInput", why: str) -> NonFiniteError:
 
 @dataclass
 class SpikeWatch:
-    """Finds losses that jump out of the course of the ones before them (mean and spread forget exponentially)."""
+    """Finds losses that jump out of the course of the ones before them (mean and spread forget exponentially).
+
+    `mean`, `variance` and `seen` are what a checkpoint keeps of it.
+    """
 
     mean: float = 0.0
     variance: float = 0.0
     seen: int = 0
     recent: dict[int, np.ndarray] = field(default_factory=dict)
     """Rows of the steps whose losses haven't been read yet, by step number from 1."""
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """What a checkpoint keeps: arguments for a new one that goes on as this one does."""
+        return {"mean": self.mean, "variance": self.variance, "seen": self.seen}
 
     def note(self, number: int, rows: np.ndarray) -> None:
         """Remember a step's rows until its loss is read."""

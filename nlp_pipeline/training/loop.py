@@ -11,12 +11,13 @@ import numpy as np
 
 from ..config.schema import BatchConfig, Config
 from ..data.batching import Sampler
-from ..errors import ConfigError, NonFiniteError, StoppedError
+from ..devices import launched_sharding
+from ..errors import START_ANEW, ConfigError, NonFiniteError, StoppedError
 from ..progress import Reporter
-from ..run_directory import RunDirectory
+from ..run_directory import RunDirectory, finite
 from ..startup import release_collector
 from .checkpoint import (
-    START_ANEW,
+    ALONE,
     TrainState,
     find_checkpoint,
     load_checkpoint,
@@ -27,6 +28,7 @@ from .inputs import InputMaker, Prefetched
 from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
+from .shards import Peers
 from .signals import StopSignals
 from .step import Stepper
 from .writer import CheckpointWriter
@@ -82,7 +84,7 @@ def fit(
     """Train until the plan ends or early stopping does; the best weights lie in the run's checkpoints.
 
     Args:
-        model: on any device, in fp32.
+        model: on any device, in fp32. What the launcher wants in shards is cut in place, for good.
         table: tokenized training rows.
         evaluate: gives the metrics of the current weights on the validation rows, the same on every process; None
             without validation rows.
@@ -93,30 +95,34 @@ def fit(
         StorageError: a checkpoint can't be written.
         StoppedError: SIGTERM or Ctrl-C; everything is saved.
     """
+    from ..modeling.compiling import Compilation
     from ..modeling.padding_free import find
+    from ..modeling.sharding import shard
 
     packed = find(model) is not None
     batch = config.batch
     sampler = Sampler(table.lengths, batch.size, config.training.seed, recipe.sampling, batch.tokens)
     plan = Plan.make(config, sampler.steps_per_epoch)
     schedule = make_schedule(config.training, plan.total_steps)
-    bare = model.to(accelerator.device)
+    sharding = launched_sharding()
+    bare = model if sharding else model.to(accelerator.device)
     compact = _compact(recipe, bare, table, reporter)
+    if config.training.gradient_checkpointing:
+        recompute_activations(bare)
+    setting = False if sharding else config.training.compile
+    tokens = plan.total_steps / plan.steps_per_epoch * int(table.lengths.sum()) / accelerator.num_processes
+    recompute = config.training.gradient_checkpointing
+    compilation = Compilation(bare, setting, accelerator.device.type, recompute, tokens, reporter.say)
+    if config.training.verify_parity:
+        verify_parity(recipe, bare, table, next(sampler.epoch(0)), accelerator, reporter)
+    if sharding:
+        shard(bare, sharding, accelerator)
     optimizer = make_optimizer(bare, config.training)
     with _expanded(compact):
         state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
-    if config.training.gradient_checkpointing:
-        recompute_activations(bare)
-    graphs = 0
-    if config.training.compile:
-        from ..modeling.compiling import compile_layers, compiled_graphs
-
-        graphs = compiled_graphs()
-        reporter.say(f"compile: {compile_layers(bare)} layers, when the first batch comes")
-    if config.training.verify_parity:
-        verify_parity(recipe, bare, table, sampler.epoch(0)[0], accelerator, reporter)
-    model, prepared = accelerator.prepare(bare, optimizer)
-    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact)
+    model, prepared = (bare, optimizer) if sharding else accelerator.prepare(bare, optimizer)
+    peers = Peers.meet(config.training.peer_timeout) if sharding else ALONE
+    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact, state.skipped)
     make = InputMaker(
         recipe,
         table,
@@ -127,6 +133,7 @@ def fit(
         padded=not packed,
         steps_per_epoch=sampler.steps_per_epoch,
         pin=accelerator.device.type == "cuda",
+        in_step=sharding is not None,
     )
     losses: list[torch.Tensor] = []
     patience = config.training.early_stopping
@@ -137,11 +144,11 @@ def fit(
     label = f"Training, {plan.total_steps:,} steps"
     background = config.checkpoint.background
     in_background = accelerator.device.type != "cpu" if background == "auto" else background
-    spikes = SpikeWatch()
+    spikes = SpikeWatch(**state.losses)  # type: ignore[arg-type]
     with (
-        reporter.bar(label, sampler.rows_before(plan.total_steps), start=sampler.rows_before(state.step)) as bar,
+        reporter.bar(label, sampler.rows_before(plan.total_steps), start=state.examples) as bar,
         Prefetched(sampler.batches_from(state.step), make) as inputs,
-        CheckpointWriter(run.checkpoints, config.checkpoint.keep, in_background) as writer,
+        CheckpointWriter(run.checkpoints, config.checkpoint.keep, in_background, peers) as writer,
         StopSignals() as signals,
     ):
         while state.step < plan.total_steps and not (patience and state.stale >= patience.patience):
@@ -157,6 +164,7 @@ def fit(
             # --- Every log_every steps, and before anything is saved: read the losses from the device.
             stopping = _stopping(signals, accelerator, state.step % config.training.log_every == 0)
             if state.step % config.training.log_every == 0 or plan.saves_after(state.step) or stopping:
+                stepper.settle()
                 read = _read(losses, accelerator, state.step, stepper.skipped)
                 passed = state.seconds - seconds_before
                 for number, loss in read.items():
@@ -184,15 +192,18 @@ def fit(
                     scores = evaluate(accelerator.unwrap_model(model))
                 model.train()
                 _judge(state, scores, recipe, config)
+                entry = {"step": state.step, "epoch": state.step / plan.steps_per_epoch, "validation": scores}
+                state.evaluations.append(finite(entry))
                 if accelerator.is_main_process:
-                    run.log({"step": state.step, "epoch": state.step / plan.steps_per_epoch, "validation": scores})
+                    run.log(entry)
                 mark = " (best so far)" if state.best_step == state.step else ""
                 reporter.say(f"step {state.step:,}: {_short(scores, recipe.best_metric)}{mark}")
 
             # --- At the same moments, every checkpoint.every steps, and when a signal asks to stop: save.
             if plan.saves_after(state.step) or stopping:
-                if accelerator.is_main_process:
-                    state.scaler = _scaler_state(accelerator)
+                if accelerator.is_main_process or sharding:
+                    state.scaler, state.losses = _scaler_state(accelerator), spikes.kept
+                    state.skipped, state.log_size = stepper.all_skipped, run.log_size()
                     with _expanded(compact):
                         writer.save(bare, optimizer, state, identity)
                 accelerator.wait_for_everyone()
@@ -201,8 +212,7 @@ def fit(
                 raise StoppedError(f"stopped by a signal after step {state.step:,}; everything is saved", stopping)
     if compact is not None:
         compact.remove()
-    if config.training.compile:
-        reporter.say(f"compile: {compiled_graphs() - graphs} graphs in all")
+    compilation.report()
     if stepper.skipped:
         reporter.say(f"{len(stepper.skipped)} steps left out, not finite numbers: see skipped_rows in {run.metrics}")
     if stepper.overflows:
@@ -220,6 +230,9 @@ def _compact(recipe: "Recipe", model: Any, table: "TokenTable", reporter: Report
 
     setting = recipe.config.training.compact_vocabulary
     if setting is False:
+        return None
+    if launched_sharding():
+        reporter.say("compact vocabulary: off, the processes share the whole table between them (FSDP); same result")
         return None
     reason = "the task draws tokens that the rows don't have" if recipe.draws_tokens else why_not_compact(model)
     if reason is not None:
@@ -291,7 +304,7 @@ def _resume(
             accelerator.scaler.load_state_dict(state.scaler)
     state.total_steps = plan.total_steps
     if accelerator.is_main_process:
-        run.rewind_log(state.step if path is not None else -1)
+        run.rewind_log(state.step if path is not None else -1, state.log_size, state.evaluations)
         remove_after(run.checkpoints, state.step)
     return state
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.tokenization import cache_root
-from ..devices import device_name
+from ..devices import device_name, ran_out_of_memory
 from ..run_directory import write_text
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
     """Tokens of one forward pass on this device.
 
     The search runs the longest rows, forward and backward, and is kept in the cache by model, longest row, precision
-    and device. Without CUDA there is nothing to find: `default`.
+    and device. Without CUDA there is nothing to find: `default`; nor for a model in shards, whose processes could not
+    each run out of memory for themselves.
 
     Args:
         share_tokens: tokens of this process's share of an optimizer step; more is never needed.
     """
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or stepper.sharded:
         return default
     file = _file(recipe, int(table.lengths.max()))
     if file.exists():
@@ -54,7 +55,9 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
         rows = longest[: max(1, int(np.searchsorted(np.cumsum(table.lengths[longest]), tokens)))]
         try:
             _pass(recipe, stepper, table, rows)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
             return False
         finally:
             stepper.model.zero_grad(set_to_none=True)

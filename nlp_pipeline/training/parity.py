@@ -40,7 +40,7 @@ def verify_parity(
     if runner is None:
         reporter.say("parity: the model runs padded, there is nothing to compare")
         return
-    batch = recipe.batch(table, rows, 0).to(accelerator.device)
+    batch = recipe.batch(table, rows, 0).to(next(model.parameters()).device)
     training = model.training
     model.eval()
     found = []

@@ -5,12 +5,14 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..config.schema import TrainingConfig
 from ..data.fields import Batch
+from ..devices import ran_out_of_memory
+from ..errors import OutOfMemoryError
 from .guard import MOST_SKIPPED, bad_rows, stop
 from .inputs import StepInput
 
@@ -23,6 +25,18 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 
+class _Unchecked(NamedTuple):
+    """A step whose numbers nobody has looked at yet, and what it takes to make it anew."""
+
+    given: StepInput
+    loss: "torch.Tensor"
+    bad: "torch.Tensor"
+    """On the host, and to be read once `ready`."""
+    ready: Any
+    rates: list[float]
+    decayed: float
+
+
 @dataclass
 class Stepper:
     """Optimizer steps on global batches, whatever micro-batches and processes they are split over.
@@ -31,6 +45,7 @@ class Stepper:
         model: as accelerate prepared it, with the hooks that let it run packed if it has them.
         table: the rows, for a batch that has to be split anew after running out of memory.
         compact: the cut-down input embedding, if there is one.
+        skipped_before: steps left out before the checkpoint that the run goes on from.
     """
 
     recipe: "Recipe"
@@ -40,49 +55,116 @@ class Stepper:
     table: "TokenTable"
     training: TrainingConfig
     compact: "CompactVocabulary | None" = None
+    skipped_before: int = 0
     splits: int = field(default=0, init=False)
     """How often a micro-batch was halved because memory ran out."""
     skipped: dict[int, list[int]] = field(default_factory=dict, init=False)
     """Steps (from 1) that were not made, with the positions of the rows at fault."""
     overflows: list[int] = field(default_factory=list, init=False)
     """Steps (from 1) that were made in float32 because mixed precision overflowed."""
+    late_check: bool = field(default=False, init=False)
+    """Whether a step is checked after the next one's gradient: on CUDA, where reading a number lets the device idle."""
+    _unchecked: "_Unchecked | None" = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         from ..modeling.padding_free import find
+        from ..modeling.sharding import is_sharded
 
         self.padding_free = find(self.model)
+        self.sharded = is_sharded(self.model)
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        self.late_check = self.accelerator.device.type == "cuda" and not scaled and not self.sharded
+
+    @property
+    def all_skipped(self) -> int:
+        """Steps left out since the run began, the times before it was interrupted included."""
+        return self.skipped_before + len(self.skipped)
 
     def step(self, given: StepInput) -> "torch.Tensor":
         """Forward, backward, clip, update. Returns this process's part of the mean loss, on the device, unread."""
+        loss = self._gradient_that_fits(given)
+        norm = self._clip()
+        if self.late_check:
+            if self.settle():  # that gradient was of weights without the last step
+                self.optimizer.zero_grad(set_to_none=True)
+                loss, norm = self._gradient_that_fits(given), self._clip()
+            self._update_unless_bad(given, loss, norm)
+            return loss
+        if self._is_bad(norm, loss):
+            return self._make_good(given)
+        self._update()
+        return loss
+
+    def settle(self) -> bool:
+        """Make the last step good if its numbers were not finite. Returns whether there was anything to do.
+
+        To be called before losses are read and weights are saved or evaluated, where steps are checked late.
+        """
+        if self._unchecked is None:
+            return False
+        (given, loss, bad, ready, rates, decayed), self._unchecked = self._unchecked, None
+        if ready is not None:
+            ready.synchronize()
+        if not bool(bad):
+            return False
+        groups = self.optimizer.param_groups
+        now = [group["lr"] for group in groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+        if self.compact is not None:
+            self.compact.decayed = decayed
+        loss.copy_(self._make_good(given))
+        for group, rate in zip(groups, now, strict=True):
+            group["lr"] = rate
+        return True
+
+    def _update_unless_bad(self, given: StepInput, loss: "torch.Tensor", norm: "torch.Tensor") -> None:
+        """The optimizer step, which the device itself leaves out if a number isn't finite; nothing is waited for.
+
+        As a gradient scaler has it: the fused optimizer reads `found_inf` where it runs and then changes neither
+        weights nor moments nor its count of steps.
+        """
         import torch
 
-        while True:
-            try:
-                loss = self._gradient(given)
-                break
-            except torch.OutOfMemoryError:
-                # With several processes the others already wait for this one's gradients: it can't start over alone.
-                if self.accelerator.num_processes > 1 or len(given.mine) < 2 ** (self.splits + 1):
-                    raise
-                self.splits += 1
-                self.optimizer.zero_grad(set_to_none=True)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-        norm = self._clip()
+        bad = self._are_bad(norm, loss)
+        self._inner().found_inf = bad.float()
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        decayed = 1.0 if self.compact is None else self.compact.decayed
+        self._update()
+        self._inner().found_inf = None
+        copied, ready = bad.to("cpu", non_blocking=True), None
+        if bad.is_cuda:
+            ready = torch.cuda.Event()
+            ready.record()
+        self._unchecked = _Unchecked(given, loss, copied, ready, rates, decayed)
+
+    def _make_good(self, given: StepInput) -> "torch.Tensor":
+        """Once more in float32, after numbers that weren't finite; if those aren't either, leave the step out or stop.
+
+        Returns this process's part of the loss, not a number if the step was left out.
+        """
+        import torch
+
+        loss, norm = self._second_try(given)
         if self._is_bad(norm, loss):
-            loss, norm = self._second_try(given)
-            if self._is_bad(norm, loss):
-                self.optimizer.zero_grad(set_to_none=True)
-                if self.training.on_non_finite == "stop" or len(self.skipped) >= MOST_SKIPPED:
-                    raise stop(self, given, "the loss or gradient")
-                self.skipped[given.number + 1] = bad_rows(self, given)
-                return torch.full_like(loss, math.nan)
-            self.overflows.append(given.number + 1)
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.training.on_non_finite == "stop" or self.all_skipped >= MOST_SKIPPED:
+                raise stop(self, given, "the loss or gradient")
+            self.skipped[given.number + 1] = bad_rows(self, given)
+            return torch.full_like(loss, math.nan)
+        self.overflows.append(given.number + 1)
+        self._update()
+        return loss
+
+    def _update(self) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.compact is not None:
             self.compact.after_step(self.optimizer)
-        return loss
+
+    def _inner(self) -> Any:
+        """torch's optimizer, inside accelerate's."""
+        return getattr(self.optimizer, "optimizer", self.optimizer)
 
     def _clip(self) -> "torch.Tensor":
         """Have gradients scaled down to the largest norm allowed. Returns the norm that they have.
@@ -96,9 +178,10 @@ class Stepper:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit)
             return torch.as_tensor(norm)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if self.sharded:
+            norm = norm.full_tensor()  # type: ignore[attr-defined]
         if limit is not None:
-            inner = getattr(self.optimizer, "optimizer", self.optimizer)  # inside accelerate's
-            inner.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # torch's clip_grad_norm_ has this 1e-6
+            self._inner().grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # torch's clip_grad_norm_ has this 1e-6
         return norm
 
     def _is_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> bool:
@@ -108,16 +191,18 @@ class Stepper:
         """
         if getattr(self.accelerator, "scaler", None) is not None:
             return False
-        good = norm.isfinite()
-        if self.accelerator.num_processes == 1:
-            good = good & loss.isfinite()
-        return not bool(good)
+        return bool(self._are_bad(norm, loss))
+
+    def _are_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> "torch.Tensor":
+        """The same, bool on the device."""
+        bad = ~norm.isfinite()
+        return bad | ~loss.isfinite() if self.accelerator.num_processes == 1 else bad
 
     def _second_try(self, given: StepInput) -> "tuple[torch.Tensor, torch.Tensor]":
         """(loss, gradient norm) of the step in float32: tells an overflow from bad data."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.full_precision():
-            return self._gradient(given), self._clip()
+            return self._gradient_that_fits(given), self._clip()
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -134,6 +219,29 @@ class Stepper:
         finally:
             inner.forward = mixed
 
+    def _gradient_that_fits(self, given: StepInput) -> "torch.Tensor":
+        """`_gradient`, its forward passes cut in halves when memory runs out.
+
+        Raises:
+            OutOfMemoryError: they can't be cut.
+        """
+        import torch
+
+        while True:
+            try:
+                return self._gradient(given)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                # With several processes the others already wait for this one's gradients: it can't start over alone.
+                together, one_row = self.accelerator.num_processes > 1, len(given.mine) < 2 ** (self.splits + 1)
+                if together or one_row:
+                    raise OutOfMemoryError(_no_memory(given, one_row, error)) from error
+            self.splits += 1
+            self.optimizer.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
     def _gradient(self, given: StepInput) -> "torch.Tensor":
         """Gradients of the mean loss over the global batch, and this process's part of that loss."""
         import torch
@@ -141,19 +249,22 @@ class Stepper:
         # Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
         entropy = (self.training.seed, given.number, self.accelerator.process_index)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        return self._accumulate(given, self._split(given))
+        return self._accumulate(given, [(b, 1.0) for b in self._split(given)] + [(b, 0.0) for b in given.fillers])
 
-    def _accumulate(self, given: StepInput, batches: list[Batch]) -> "torch.Tensor":
-        """Gradients of a loss that is a sum over examples: each micro-batch's are added to those before."""
+    def _accumulate(self, given: StepInput, passes: list[tuple[Batch, float]]) -> "torch.Tensor":
+        """Gradients of a loss that is a sum over examples: each micro-batch's are added to those before.
+
+        Args:
+            passes: micro-batches, with 1, or 0 for one that counts for nothing.
+        """
         import torch
 
         accelerator = self.accelerator
         total = torch.zeros((), device=accelerator.device)
-        for number, batch in enumerate(batches):
+        for number, (batch, counts) in enumerate(passes):
             batch.to(accelerator.device)
-            with self._exchange(last=number == len(batches) - 1), self.packed(batch):
-                loss = self.recipe.loss(self.recipe.forward(self.model, batch), batch.targets)
-                loss = loss * (1.0 if given.counts else 0.0)
+            with self._exchange(last=number == len(passes) - 1), self.packed(batch):
+                loss = self.recipe.loss(self.recipe.forward(self.model, batch), batch.targets) * counts
                 # Gradients are averaged over processes; the factor makes the average a sum.
                 accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
             total += loss.detach() / max(given.weight, 1e-12)
@@ -175,5 +286,19 @@ class Stepper:
         return [self.recipe.batch(self.table, part, given.epoch) for part in parts]
 
     def _exchange(self, last: bool) -> Any:
-        """Exchange gradients with the other processes only in the last micro-batch."""
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+        """Exchange gradients with the other processes only in the last micro-batch.
+
+        A model in shards does so every time: the gradient of the whole of it would not fit on one process.
+        """
+        return contextlib.nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
+
+
+def _no_memory(given: StepInput, one_row: bool, error: BaseException) -> str:
+    """What ran out and what to lower."""
+    largest = max((len(batch.rows) for batch in given.batches), default=1)
+    first = str(error).partition("\n")[0]
+    if one_row:
+        remedy = "lower tokenization.max_length, or set training.gradient_checkpointing=true or training.lora"
+    else:
+        remedy = f"set batch.micro below {largest}: the steps stay the same, in smaller forward passes"
+    return f"step {given.number + 1} does not fit into memory ({first}); {remedy}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import StorageError
 from .checkpoint import (
+    ALONE,
     Snapshot,
     TrainState,
     list_checkpoints,
@@ -17,22 +18,24 @@ from .checkpoint import (
     verify,
     write_snapshot,
 )
+from .shards import Peers
 
 
 class CheckpointWriter:
     """Writes a run's checkpoints, one at a time, and deletes the old ones.
 
     In the background a save costs training a copy in memory; the next save, or the end, waits for it. Used as a
-    context manager, so that a run which ends, however it does, leaves its last save whole.
+    context manager, so that a run which ends, however it does, leaves its last save whole. With `peers` each of them
+    has a writer and saves at the same steps.
 
     Raises:
         StorageError: from `save` or `wait`: a checkpoint could not be written; what was there before still is.
     """
 
-    def __init__(self, folder: Path, keep: int, background: bool) -> None:
-        self.folder, self.keep, self.background = folder, keep, background
+    def __init__(self, folder: Path, keep: int, background: bool, peers: Peers = ALONE) -> None:
+        self.folder, self.keep, self.background, self.peers = folder, keep, background, peers
         self._thread: threading.Thread | None = None
-        self._error: StorageError | None = None
+        self._error: Exception | None = None
 
     def save(self, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> None:
         """Save what is now."""
@@ -66,13 +69,17 @@ class CheckpointWriter:
 
     def _write(self, snapshot: Snapshot) -> None:
         try:
-            write_snapshot(self.folder, snapshot)
-            remove_old(self.folder, self.keep, snapshot.state.best_step)
+            write_snapshot(self.folder, snapshot, self.peers)
+            if self.peers.is_main:
+                remove_old(self.folder, self.keep, snapshot.state.best_step)
         except OSError as error:
-            shutil.rmtree(self.folder / f".writing-{name_of(snapshot.state.step)}", ignore_errors=True)
+            if self.peers.is_main:
+                shutil.rmtree(self.folder / f".writing-{name_of(snapshot.state.step)}", ignore_errors=True)
             whole = [path.name for path in list_checkpoints(self.folder) if verify(path) is None]
             kept = f"{whole[-1]} is whole" if whole else "there is no earlier one"
             self._error = StorageError(
                 f"the checkpoint of step {snapshot.state.step:,} could not be written to {self.folder}: "
                 f"{error.strerror or error}; {kept}. Make room or mend the folder, then run the same command again"
             )
+        except Exception as error:  # nobody would see it otherwise: this may be a thread
+            self._error = error

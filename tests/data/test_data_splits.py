@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nlp_pipeline.config.schema import DataConfig
 from nlp_pipeline.data import Column, load_rows, load_splits
-from nlp_pipeline.data.carve import carve, draw
+from nlp_pipeline.data.carve import assign_folds, carve, draw
 from nlp_pipeline.data.fingerprint import fingerprint
 
 COLUMNS = (Column("text", "text"), Column("label", "label", is_label=True))
@@ -186,3 +186,31 @@ def test_fingerprint_of_a_dataset_is_that_of_its_rows() -> None:
         pa.table({"score": [0.0], "text": ["a"]})
     )
     assert fingerprint(pa.table({"text": ["a"]})) == "2226e1f323f37f56ee1d2f812a8d9458"
+
+
+@given(
+    labels=st.lists(st.sampled_from(["a", "b", "c", "rare"]), max_size=120),
+    folds=st.integers(2, 9),
+    seed=st.integers(0, 99),
+)
+def test_folds_are_even_in_all_and_in_every_class(labels: list[str], folds: int, seed: int) -> None:
+    fold = assign_folds(len(labels), folds, seed, labels)
+    assert fold.tolist() == assign_folds(len(labels), folds, seed, labels).tolist()
+    sizes = Counter(labels)
+    assert [i for i in range(len(labels)) if fold[i] == -1] == [
+        i for i, label in enumerate(labels) if sizes[label] == 1
+    ]
+    for chosen in [
+        fold[fold >= 0],
+        *(fold[[i for i, x in enumerate(labels) if x == name]] for name in sizes if sizes[name] > 1),
+    ]:
+        counts = np.bincount(chosen, minlength=folds)
+        assert len(counts) == folds
+        assert counts.max() - counts.min() <= 1
+
+
+def test_folds_without_labels_take_every_row_and_go_by_the_seed() -> None:
+    first, second = (assign_folds(50, 5, seed) for seed in (1, 2))
+    assert np.bincount(first).tolist() == [10] * 5
+    assert first.tolist() != second.tolist()
+    assert assign_folds(0, 3).tolist() == []

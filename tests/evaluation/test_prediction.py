@@ -52,3 +52,36 @@ def test_numbers_are_always_computed_in_full(tiny_bert, tmp_path):
     )  # fmt: skip
     recipe.run(progress=False)
     assert recipe.predict(rows) == recipe.predict(rows, exact=True)
+
+
+def test_memory_that_runs_out_names_the_setting_to_lower(recipe, monkeypatch):
+    import torch
+
+    from nlp_pipeline.errors import OutOfMemoryError
+    from nlp_pipeline.stages.predicting import loaded_model
+
+    model, _ = loaded_model(recipe)
+    monkeypatch.setattr(model.__class__, "forward", lambda self, **inputs: torch.empty(2**60))
+    with pytest.raises(OutOfMemoryError, match=r"24 rows of \d+ tokens do not fit.*set batch\.evaluation below 24"):
+        recipe.predict(ROWS, exact=True)
+
+
+@pytest.mark.parametrize("window", [len(ROWS) // 3, len(ROWS)])
+def test_the_mean_loss_does_not_depend_on_the_order_of_the_batches(recipe, monkeypatch, window):
+    """Three batches, in windows of their own or in one.
+
+    Numbers whose plain sum is 0 or 1 by their order, as those of other processes come in another one."""
+    import torch
+
+    from nlp_pipeline.stages.scoring import evaluate_source
+
+    batch = recipe.config.batch.model_copy(update={"evaluation": len(ROWS) // 3, "window": window})
+    monkeypatch.setattr(recipe, "config", recipe.config.model_copy(update={"batch": batch}))
+    for order in ([1e16, 1.0, -1e16], [1e16, -1e16, 1.0], [1.0, 1e16, -1e16]):
+        losses = iter(order)
+        monkeypatch.setattr(
+            TextClassification,
+            "loss",
+            lambda self, *which, losses=losses: torch.tensor(next(losses), dtype=torch.float64),
+        )
+        assert evaluate_source(recipe, ROWS, progress=False)["scores"]["loss"] == 1 / len(ROWS)

@@ -20,6 +20,19 @@ ROWS = [
 ]
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["", "late"])
+def late_check(request, monkeypatch):
+    """As on a CPU, and as on CUDA, where a step's numbers are looked at after the next one's gradient."""
+    prepare = Stepper.__post_init__
+
+    def prepared(self):
+        prepare(self)
+        self.late_check = request.param
+
+    monkeypatch.setattr(Stepper, "__post_init__", prepared)
+    return request.param
+
+
 def make(tiny_bert, folder, **training):
     settings = {"max_steps": STEPS, "precision": "fp32", "log_every": 1, "learning_rate": 1e-3, **training}
     return TextClassification(
@@ -36,14 +49,24 @@ def finite_weights(recipe):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("where", ["loss", "gradient", "embedding"])
 @pytest.mark.parametrize("step", [1, 3, STEPS])
 def test_the_run_stops_before_the_step(tiny_bert, tmp_path, monkeypatch, value, where, step):
     gradient = Stepper._gradient
+    rows = []
+
+    def spoil(module, inputs, output):
+        output = output.clone()
+        output.flatten()[3] = value
+        return output
 
     def injected(self, given):
+        if given.number + 1 == step:
+            rows[:] = given.rows.tolist()
+            if where == "embedding":
+                self.model.get_input_embeddings().register_forward_hook(spoil)
         loss = gradient(self, given)
-        if given.number + 1 != step:
+        if given.number + 1 != step or where == "embedding":
             return loss
         if where == "loss":
             return loss + value
@@ -55,7 +78,8 @@ def test_the_run_stops_before_the_step(tiny_bert, tmp_path, monkeypatch, value, 
     with pytest.raises(NonFiniteError, match=f"the loss or gradient of step {step} is not a finite number") as error:
         recipe.run(progress=False)
     assert error.value.exit_code == 3
-    assert "row-" in str(error.value)
+    assert all(f"row-{row}" in str(error.value) for row in rows)
+    assert len(rows) == 4
     assert len(list_checkpoints(recipe.run_directory.checkpoints)) == min(step - 1, 3)
     finite_weights(recipe)
 
@@ -127,6 +151,49 @@ def test_an_overflow_in_mixed_precision_is_made_up_for_in_fp32(tiny_bert, tmp_pa
     assert recipe.run()["training"]["step"] == STEPS
     assert in_fp32 == [False, True]
     assert "1 steps overflowed in mixed precision and were made in fp32" in capsys.readouterr().out
+
+
+def test_a_late_check_changes_no_bit(tiny_bert, tmp_path, monkeypatch, late_check):
+    """Overflows, a batch left out and the steps around them, beside steps that are checked at once."""
+    if not late_check:
+        pytest.skip("compares the two")
+    gradient, again = Stepper._gradient, Stepper._second_try
+    weights, logs = [], []
+    for late in (False, True):
+        anew = []
+
+        def once_more(self, given, anew=anew):
+            anew.append(given.number)
+            found = again(self, given)
+            anew.append(None)
+            return found
+
+        def injected(self, given, anew=anew, late=late):
+            self.late_check = late
+            loss = gradient(self, given)
+            # Two in a row and one apart overflow; another one is bad however it is made.
+            first = not anew or anew[-1] is None
+            return loss * math.inf if given.number == 4 or (given.number in (2, 3, 6) and first) else loss
+
+        monkeypatch.setattr(Stepper, "_second_try", once_more)
+        monkeypatch.setattr(Stepper, "_gradient", injected)
+        recipe = make(
+            tiny_bert, tmp_path / str(late), on_non_finite="skip", max_steps=9, log_every=4, weight_decay=0.1,
+            compact_vocabulary=True,
+        )  # fmt: skip
+        recipe.config = recipe.config.model_copy(
+            update={"checkpoint": recipe.config.checkpoint.model_copy(update={"every": None})}
+        )
+        recipe.run(progress=False)
+        assert [number for number in anew if number is not None] == [2, 3, 4, 6]
+        weights.append(load_file(recipe.run_directory.model / "model.safetensors"))
+        logs.append(
+            [(e["step"], e["loss"], "skipped_rows" in e) for e in recipe.run_directory.history() if "loss" in e]
+        )
+    assert logs[0] == logs[1]
+    assert [step for step, loss, skipped in logs[0] if skipped] == [5]
+    for name, values in weights[0].items():
+        assert (weights[1][name] == values).all(), name
 
 
 def test_jumps_are_found_and_the_usual_is_not():

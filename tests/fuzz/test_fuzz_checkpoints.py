@@ -13,8 +13,9 @@ from nlp_pipeline import ModelError, Recipe, TextClassification
 from nlp_pipeline.config.schema import TrainingConfig
 from nlp_pipeline.run_directory import folder_hash, read_json
 from nlp_pipeline.training.checkpoint import (
-    FILES,
     MANIFEST,
+    STATE,
+    WHOLE,
     TrainState,
     find_checkpoint,
     load_checkpoint,
@@ -59,7 +60,7 @@ def damage(checkpoints, file, content, signed):
     shutil.copytree(checkpoints / "whole", second)
     (second / file).write_bytes(content)
     if signed and file != MANIFEST:
-        sums = {name: folder_hash(second)[name] for name in FILES}
+        sums = {name: folder_hash(second)[name] for name in [*WHOLE, STATE]}
         (second / MANIFEST).write_text(json.dumps({"sha256": sums}))
     return second
 
@@ -74,7 +75,7 @@ def resume(checkpoints):
     return path, notes, state
 
 
-@given(data=st.data(), file=st.sampled_from([*FILES, MANIFEST]), signed=st.booleans())
+@given(data=st.data(), file=st.sampled_from([*WHOLE, STATE, MANIFEST]), signed=st.booleans())
 def test_faults_in_a_checkpoint(data, file, signed, checkpoints):
     whole = (checkpoints / "whole" / file).read_bytes()
     content = data.draw(mutated(whole, FRAGMENTS))
@@ -98,7 +99,7 @@ names = st.sampled_from(["state", "identity", "sha256", *TrainState.__dataclass_
     content=values | st.dictionaries(names, values | st.dictionaries(names, values)),
     file=st.sampled_from(["state.json", MANIFEST]),
 )
-@example(content={"sha256": dict.fromkeys(["../../x", *FILES], "0")}, file=MANIFEST)
+@example(content={"sha256": dict.fromkeys(["../../x", *WHOLE, STATE], "0")}, file=MANIFEST)
 @example(content={"sha256": {"state.json": "0"}}, file=MANIFEST)
 @example(content={"state": {"step": -5}, "identity": IDENTITY}, file="state.json")
 @example(content={"state": {"step": 2, "best_step": "2"}, "identity": IDENTITY}, file="state.json")

@@ -1,13 +1,15 @@
 """Packed models against padded eager ones: the same logits and gradients, for any lengths."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nlp_pipeline.modeling.attention import attend
+from nlp_pipeline.modeling.attention import FUSED_FROM, attend
 from nlp_pipeline.modeling.attention_layout import Layout
 from nlp_pipeline.modeling.padding_free import FAMILIES, PaddingFree, why_not
 
@@ -80,6 +82,9 @@ def close(found, wanted, tolerance):
 
 @settings(max_examples=15)
 @given(sizes=lengths, multiple=st.sampled_from([1, 8, 32]))
+@example(sizes=[1], multiple=1)
+@example(sizes=[LONGEST], multiple=32)
+@example(sizes=[1, LONGEST, 1, LONGEST], multiple=8)
 def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes, multiple):
     padded, packed, runner = pair
     batch = batch_of(sizes)
@@ -97,6 +102,31 @@ def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes, m
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         close(gradients[1][name], gradient, 1e-5)
+
+
+def test_mixed_precision_is_as_near_to_float32_as_padded(pair):
+    """Also where rotary positions leave queries in float32 beside values in bfloat16."""
+    padded, packed, runner = pair
+    sizes = [3, LONGEST, 1, 12]
+    batch = batch_of(sizes)
+    exact, coarse, found = (
+        gradient_of(model, batch, runner.packed(Layout(sizes, 8) if model is packed else None), mixed)
+        for model, mixed in ((padded, False), (padded, True), (packed, True))
+    )
+    usual = float((coarse - exact).norm())
+    assert usual > 0
+    assert float((found - exact).norm()) < 1.5 * usual
+
+
+def gradient_of(model, batch, context, mixed):
+    """The whole gradient of a loss over the real positions, in one vector."""
+    model.zero_grad()
+    with context, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        out = model(**batch).logits.float()
+        if out.dim() == 3:
+            out = out * batch["attention_mask"][..., None]
+        (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+    return torch.cat([p.grad.flatten().clone() for _, p in model.named_parameters() if p.grad is not None])
 
 
 def test_outside_the_context_the_model_runs_padded(pair):
@@ -123,6 +153,37 @@ def test_gradient_checkpointing_recomputes_packed(pair):
     packed.activation_checkpointing_disable()
     for name in gradients[0]:
         close(gradients[1][name], gradients[0][name], 1e-5)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["", "recomputed"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "llama", "qwen3"])
+def test_adapters_train_packed_as_padded(kind, recompute):
+    from nlp_pipeline.config.schema import LoraConfig
+    from nlp_pipeline.modeling.parameters import add_lora
+    from nlp_pipeline.training.loop import recompute_activations
+
+    sizes = [3, LONGEST, 1, 12]
+    config = type(CONFIGS[kind]).from_dict(CONFIGS[kind].to_dict())
+    config.num_labels = 3
+    gradients, weights = [], None
+    for packed in (False, True):
+        torch.manual_seed(0)
+        bare = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        runner = PaddingFree(bare) if packed else None
+        model = add_lora(bare, LoraConfig(r=4), "SEQ_CLS")
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if weights is None:
+            # An adapter's second matrix starts at zero, which leaves its first one without a gradient.
+            weights = {n: torch.randn_like(p) * 0.1 for n, p in model.named_parameters() if p.requires_grad}
+        model.load_state_dict(weights, strict=False)
+        if recompute:
+            recompute_activations(model)
+        context = runner.packed(Layout(sizes, 8)) if runner else contextlib.nullcontext()
+        gradients.append(gradient_of(model.train(), batch_of(sizes), context, False))
+    assert len(gradients[0]) == sum(value.numel() for value in weights.values())
+    close(gradients[1], gradients[0], 1e-5)
 
 
 def test_every_family_is_tested():
@@ -158,7 +219,27 @@ def test_others_say_why_they_stay_padded(config):
 def test_attention_equals_one_softmax_a_row(features, sizes, heads, causal, window):
     """Eight features are too few for the kernel in C: they take the way of a machine without a compiler."""
     torch.manual_seed(len(sizes))
-    layout = Layout(sizes)
+    check_attention(Layout(sizes), heads, features, causal, window)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 50])
+def test_long_rows_take_the_fused_kernel_with_the_same_result(causal, window):
+    torch.manual_seed(0)
+    layout = Layout([FUSED_FROM + 9, 40, 1, 250], 64)
+    check_attention(layout, (4, 2), 16, causal, window)
+    inputs = [torch.randn(layout.tokens, 2, 16, requires_grad=True) for _ in range(3)]
+    names = {type(node).__name__ for node in nodes(attend(*inputs, layout, 0.3, causal=causal, window=window).grad_fn)}
+    assert any("ScaledDotProduct" in name for name in names), names
+
+
+def nodes(node):
+    """All steps of a backward pass."""
+    return [node, *(n for inner, _ in node.next_functions if inner is not None for n in nodes(inner))]
+
+
+def check_attention(layout, heads, features, causal, window):
+    """Result and gradients of `attend` against a plain softmax over each row."""
     inputs = [torch.randn(layout.tokens, h, features, requires_grad=True) for h in (heads[0], heads[1], heads[1])]
     found = attend(*inputs, layout, 0.3, causal=causal, window=window)
     with torch.no_grad():
@@ -213,3 +294,19 @@ def test_there_is_a_kernel_where_there_is_a_compiler(monkeypatch):
     monkeypatch.setenv("NLP_PIPELINE_NATIVE", "0")
     assert native.library() is None
     native.library.cache_clear()
+
+
+@pytest.mark.parametrize("features", [8, 16])
+def test_types_are_brought_together_in_mixed_precision_and_never_misread(features):
+    from nlp_pipeline.modeling.native import NativeAttention, usable
+
+    torch.manual_seed(0)
+    layout = Layout([3, 5])
+    query, key, value = (torch.randn(8, 2, features) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(query, key, value.bfloat16(), layout, 0.3)
+    assert found.dtype == torch.bfloat16
+    close(found.float(), attend(query, key, value, layout, 0.3), 2**-6)
+    if usable(query, layout):
+        with pytest.raises(TypeError, match="one type expected"):
+            NativeAttention.apply(query, key, value.bfloat16(), layout, 0.3, 0.0, False, None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nlp_pipeline import ConfigError, TextClassification
 from nlp_pipeline.data.batching import micro_batches
+from nlp_pipeline.errors import OutOfMemoryError
 from nlp_pipeline.training.inputs import Prefetched
 from nlp_pipeline.training.step import Stepper
 
@@ -51,7 +52,20 @@ def make(tiny_bert, folder, **settings):
     )
 
 
-def test_running_out_of_memory_splits_the_pass_and_loses_no_step(tiny_bert, tmp_path, monkeypatch, capsys):
+def of_the_cpu():
+    torch.empty(2**60)
+
+
+def of_python():
+    np.empty(2**58)
+
+
+def of_a_device():
+    raise torch.OutOfMemoryError("no memory")
+
+
+@pytest.mark.parametrize("run_out", [of_the_cpu, of_python, of_a_device])
+def test_running_out_of_memory_splits_the_pass_and_loses_no_step(tiny_bert, tmp_path, monkeypatch, capsys, run_out):
     from safetensors.torch import load_file
 
     through = make(tiny_bert, tmp_path / "through")
@@ -61,7 +75,7 @@ def test_running_out_of_memory_splits_the_pass_and_loses_no_step(tiny_bert, tmp_
     def too_large(self, given):
         if given.number >= 1 and max(len(batch.rows) for batch in self._split(given)) > 4:
             gradient(self, given)  # gradients of the pass that failed must not stay
-            raise torch.OutOfMemoryError("no memory")
+            run_out()
         return gradient(self, given)
 
     monkeypatch.setattr(Stepper, "_gradient", too_large)
@@ -78,7 +92,7 @@ def test_memory_too_small_for_one_row_is_an_error(tiny_bert, tmp_path, monkeypat
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(Stepper, "_gradient", never)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemoryError, match=r"step 1 does not fit into memory \(no memory\); lower tokenization"):
         make(tiny_bert, tmp_path / "run").run(progress=False)
 
 

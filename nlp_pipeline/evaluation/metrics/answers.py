@@ -9,28 +9,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nlp_pipeline.evaluation.metrics.counts import Floats, Tally, sums_tally
 from nlp_pipeline.evaluation.metrics.outputs import Outputs
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def squad(outputs: Outputs) -> dict[str, float]:
+def squad(outputs: Outputs, *, counted: Floats | None = None) -> dict[str, float]:
     """Exact match and F1, from 0 to 1; of rows with and without an answer apart where there are both.
 
     A row without an answer has no right text, or the empty one.
     """
-    pairs = list(zip(outputs.predictions, outputs.references, strict=True))
-    columns = {
-        "exact_match": np.array([exact_match(found, right) for found, right in pairs], np.float64),
-        "f1": np.array([token_f1(found, right) for found, right in pairs], np.float64),
+    sums = (_columns(outputs).sum(0) if counted is None else counted).reshape(2, 3)
+    groups = {"": sums.sum(0)}
+    if sums[:, 2].all():
+        groups |= {"/answerable": sums[1], "/unanswerable": sums[0]}
+    return {
+        f"{name}{group}": float(row[place] / row[2]) if row[2] else float("nan")
+        for group, row in groups.items()
+        for place, name in enumerate(("exact_match", "f1"))
     }
-    answered = np.array([any(right) for _, right in pairs], np.bool_)
-    scores = {name: _mean(values) for name, values in columns.items()}
-    if answered.any() and not answered.all():
-        for group, rows in (("answerable", answered), ("unanswerable", ~answered)):
-            scores |= {f"{name}/{group}": _mean(values[rows]) for name, values in columns.items()}
-    return scores
+
+
+def tally(outputs: Outputs) -> Tally:
+    """The sums that all the scores are functions of."""
+    return sums_tally(_columns(outputs))
+
+
+def _columns(outputs: Outputs) -> Floats:
+    """float64[rows, 6]: exact match, F1 and 1; the first three of a row without an answer, the last of another."""
+    table = np.zeros((len(outputs), 2, 3))
+    for row, found, right in zip(table, outputs.predictions, outputs.references, strict=True):
+        row[int(any(right))] = exact_match(found, right), token_f1(found, right), 1.0
+    return table.reshape(-1, 6)
 
 
 def exact_match(found: str, right: Sequence[str]) -> float:
@@ -53,7 +65,3 @@ def _overlap(found: Sequence[str], right: Sequence[str]) -> float:
         return float(list(found) == list(right))
     common = sum((Counter(found) & Counter(right)).values())
     return 2 * common / (len(found) + len(right))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")

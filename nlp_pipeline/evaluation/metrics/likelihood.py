@@ -6,18 +6,29 @@ import math
 
 import numpy as np
 
+from nlp_pipeline.evaluation.metrics.counts import Floats, Tally, sums_tally
 from nlp_pipeline.evaluation.metrics.outputs import Outputs
 
 
-def perplexity(outputs: Outputs, name: str = "perplexity") -> dict[str, float]:
+def perplexity(outputs: Outputs, name: str = "perplexity", *, counted: Floats | None = None) -> dict[str, float]:
     """exp of the mean negative log-likelihood of a token, over the tokens of all texts; nan without any."""
-    tokens = float(np.asarray(outputs.references)[:, 0].sum()) if len(outputs) else 0.0
-    loss = float(np.asarray(outputs.predictions).sum()) / tokens if tokens else math.nan
+    nats, tokens, _ = _columns(outputs).sum(0) if counted is None else counted
+    loss = float(nats / tokens) if tokens else math.nan
     return {name: math.exp(loss) if loss < 700 else math.inf if loss == loss else loss}
 
 
-def bits_per_byte(outputs: Outputs) -> dict[str, float]:
+def bits_per_byte(outputs: Outputs, *, counted: Floats | None = None) -> dict[str, float]:
     """Negative log2-likelihood of the texts by their length in UTF-8: the same scale for every tokenizer."""
-    size = float(np.asarray(outputs.references)[:, 1].sum()) if len(outputs) else 0.0
-    loss = float(np.asarray(outputs.predictions).sum())
-    return {"bits_per_byte": loss / math.log(2) / size if size else math.nan}
+    nats, _, size = _columns(outputs).sum(0) if counted is None else counted
+    return {"bits_per_byte": float(nats / math.log(2) / size) if size else math.nan}
+
+
+def tally(outputs: Outputs) -> Tally:
+    """The sums that both are functions of."""
+    return sums_tally(_columns(outputs))
+
+
+def _columns(outputs: Outputs) -> Floats:
+    """float64[texts, 3]: negative log-likelihood, tokens, bytes."""
+    references = np.asarray(outputs.references, np.float64).reshape(-1, 2)
+    return np.column_stack([np.asarray(outputs.predictions, np.float64), references])

@@ -55,7 +55,8 @@ class Outputs:
 
     `scores` are probabilities, or None where no metric asked for them. `reference_scores` float[n] may stand in for
     them: each row's probability of its reference, a single_label row's share in the log loss. `label_names` has one
-    name a label, in index order; it may be empty, and labels then go by their index.
+    name a label, in index order; it may be empty, and labels then go by their index. `row_of` int[n] is the row that
+    each prediction belongs to, where a row has several (words of a sentence); intervals draw whole rows.
     """
 
     kind: Kind
@@ -64,12 +65,13 @@ class Outputs:
     scores: np.ndarray[Any, Any] | None = None
     label_names: tuple[str, ...] = ()
     reference_scores: np.ndarray[Any, Any] | None = None
+    row_of: np.ndarray[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind of prediction {self.kind!r}; expected one of {', '.join(KINDS)}")
         rows = {"predictions": len(self.predictions), "references": len(self.references)}
-        for name in ("scores", "reference_scores"):
+        for name in ("scores", "reference_scores", "row_of"):
             if (column := getattr(self, name)) is not None:
                 rows[name] = len(column)
         if len(set(rows.values())) > 1:

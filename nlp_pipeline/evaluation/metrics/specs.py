@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from nlp_pipeline.evaluation.metrics.outputs import KINDS, Kind
 
 if TYPE_CHECKING:
+    from nlp_pipeline.evaluation.metrics.counts import Tally
     from nlp_pipeline.evaluation.metrics.outputs import Outputs
 
 STATISTICS = ("precision", "recall", "f1")
 AVERAGES = ("macro", "micro", "weighted")
+COUNTING = ("classification", "tagging", "answers", "likelihood")
+"""Modules whose metrics are functions of counts."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,32 @@ class MetricSpec:
 
     def resolve(self) -> Callable[..., dict[str, float]]:
         """Import the pure function: `function(outputs, **options)` gives a flat dict of floats."""
-        module, _, function = self.function.partition(":")
-        found: Callable[..., dict[str, float]] = getattr(import_module(f"{__package__}.{module}"), function)
+        found: Callable[..., dict[str, float]] = _import_function(self.function)
         return found
 
     def values(self, outputs: Outputs) -> dict[str, float]:
         """Compute the metric without the `evaluate` adapter."""
         return self.resolve()(outputs, **self.options)
+
+    @property
+    def counts_rows(self) -> str | None:
+        """The function that counts row by row, if the metric is a function of counts.
+
+        It gives a `counts.Tally` of the outputs; the metric's own function takes a sum of its rows as `counted`.
+        """
+        module = self.function.partition(":")[0]
+        return f"{module}:tally" if module in COUNTING else None
+
+    def tally(self, outputs: Outputs) -> Tally:
+        """The counts of each row; only for a metric that counts rows."""
+        assert self.counts_rows is not None, f"{self.name} is no function of counts"
+        found: Tally = _import_function(self.counts_rows)(outputs)
+        return found
+
+
+def _import_function(place: str) -> Any:
+    module, _, function = place.partition(":")
+    return getattr(import_module(f"{__package__}.{module}"), function)
 
 
 def _spec(name: str, kinds: str, function: str, description: str, **settings: Any) -> MetricSpec:

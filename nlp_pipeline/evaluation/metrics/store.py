@@ -35,6 +35,7 @@ class OutputStore:
         self._whole = any(wants_scores(name) for name in self.names)
         self._chosen = any(name in METRICS and METRICS[name].reference_score_does for name in self.names)
         self._columns: dict[str, GrowingArray | TagColumn | TextColumn] = {}
+        self._grouped = 0
         self._first: tuple[Kind, tuple[str, ...]] | None = None
 
     def add(self, outputs: Outputs) -> None:
@@ -47,6 +48,9 @@ class OutputStore:
             columns["reference_scores"] = outputs.scores[np.arange(len(outputs)), np.asarray(outputs.references)]
         elif outputs.reference_scores is not None and self._chosen:
             columns["reference_scores"] = outputs.reference_scores
+        if outputs.row_of is not None:
+            columns["row_of"] = outputs.row_of + self._grouped
+            self._grouped += int(outputs.row_of.max(initial=-1)) + 1
         listed = is_listed(outputs.kind)
         for name, values in columns.items():
             if name not in self._columns:
