@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from .config import Config, load_config
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
+    from .tasks.causal_language_modeling import CausalLanguageModeling
+    from .tasks.masked_language_modeling import MaskedLanguageModeling
+    from .tasks.multiple_choice import MultipleChoice
+    from .tasks.question_answering import QuestionAnswering
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
 
@@ -19,6 +23,10 @@ _PLACES = {
     "Config": "config",
     "load_config": "config",
     "Recipe": "recipe",
+    "CausalLanguageModeling": "tasks.causal_language_modeling",
+    "MaskedLanguageModeling": "tasks.masked_language_modeling",
+    "MultipleChoice": "tasks.multiple_choice",
+    "QuestionAnswering": "tasks.question_answering",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",
@@ -28,12 +36,16 @@ _PLACES = {
     "CheckpointError": "errors",
 }
 __all__ = [
+    "CausalLanguageModeling",
     "CheckpointError",
     "Config",
     "ConfigError",
     "DataError",
+    "MaskedLanguageModeling",
     "ModelError",
+    "MultipleChoice",
     "NlpPipelineError",
+    "QuestionAnswering",
     "Recipe",
     "TextClassification",
     "TokenClassification",

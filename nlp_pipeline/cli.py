@@ -214,6 +214,26 @@ def init(
         print(line)
 
 
+@app.command("train-tokenizer")
+def train_tokenizer(
+    data: Annotated[list[str], typer.Argument(help="Data files (or what else data.train may name) with the texts")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write")],
+    algorithm: Annotated[str, typer.Option(help="bpe, wordpiece or unigram")] = "bpe",
+    vocabulary: Annotated[int, typer.Option(help="Tokens in all", min=16)] = 8192,
+    column: Annotated[str | None, typer.Option(help="The column of the texts, if it isn't found")] = None,
+    marks: Annotated[str, typer.Option(help="none (decoder), both (encoder) or end (encoder-decoder)")] = "none",
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Take capitals for small letters")] = False,
+) -> None:
+    """Train a tokenizer for a model from scratch (`model: {name: FOLDER, architecture: …}`)."""
+    from . import tokenizer_training as training
+
+    texts, rows = training.texts_of(data, column)
+    known = training.checked(algorithm, marks)
+    tokenizer = training.train_tokenizer(texts, known[0], vocabulary, lowercase, known[1])
+    training.save_tokenizer(tokenizer, output)
+    print(f"{output}: {algorithm} of {len(tokenizer):,} tokens, from {rows:,} texts")
+
+
 @app.command()
 def doctor() -> None:
     """Say what is installed, what devices there are, and what is missing."""

@@ -87,9 +87,9 @@ class Recipe(TaskContract):
         from .saved_model import read_saved_config
         from .tasks import recipe_class
 
-        config, model_folder, weights = read_saved_config(Path(path), trust_remote_code)
+        config, model_folder, weights, tuned = read_saved_config(Path(path), trust_remote_code)
         recipe = cls._matching(recipe_class(config)).from_config(config)
-        recipe._model_folder, recipe.weights = model_folder, weights
+        recipe._model_folder, recipe.weights, recipe.tuned = model_folder, weights, tuned
         recipe._code_is_named = trust_remote_code
         return recipe
 
@@ -143,6 +143,7 @@ class Recipe(TaskContract):
         self.results: dict[str, Any] = {}
         self.reporter = Reporter(active=False)
         self._in_memory = dict(in_memory)
+        self.tuned = {}
         self._model_folder: Path | None = None
         self._code_is_named = True
         """Whether the code that the config names was named by the user, not by a model folder."""
@@ -241,9 +242,7 @@ class Recipe(TaskContract):
         from .stages.fitting import train_and_save
 
         self.tables or self.tokenize()
-        state = train_and_save(self)
-        self._model_folder, self._loaded = self.run_directory.model, None
-        return state
+        return train_and_save(self)
 
     def evaluate(self, seconds_before: float = 0.0) -> dict[str, Any]:
         """Score the saved model on the test rows (else the validation rows), beside the baseline."""

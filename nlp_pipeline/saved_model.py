@@ -30,15 +30,24 @@ def save_model(recipe: "Recipe", model: Any, tokenizer: Any, max_length: int, fo
     with quiet_transformers():
         model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
-    weights = None if recipe.weights is None else recipe.weights.tolist()
-    content = {"config": recipe.config.public(), "max_length": max_length, "class_weights": weights}
-    write_text(aside / RECIPE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_recipe(recipe, max_length, aside)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)
 
 
-def read_saved_config(path: Path, trust_remote_code: bool = False) -> tuple[Config, Path, np.ndarray | None]:
-    """The config, the model folder and the class weights of a run directory or of its `model` folder.
+def write_recipe(recipe: "Recipe", max_length: int, folder: Path) -> None:
+    """Write what a model folder says of its recipe, in one go."""
+    weights = None if recipe.weights is None else recipe.weights.tolist()
+    content = {"config": recipe.config.public(), "max_length": max_length, "class_weights": weights}
+    if recipe.tuned:
+        content["tuned"] = recipe.tuned
+    write_text(folder / RECIPE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_saved_config(
+    path: Path, trust_remote_code: bool = False
+) -> tuple[Config, Path, np.ndarray | None, dict[str, float]]:
+    """The config, the model folder, the class weights and the tuned numbers of a run directory or its `model` folder.
 
     The config names the saved model in place of the one that training started from. A model folder may come from
     anywhere: of the paths in its config none is kept, and code that it names is not run unless it is trusted.
@@ -64,6 +73,7 @@ def read_saved_config(path: Path, trust_remote_code: bool = False) -> tuple[Conf
         max_length = int(content["max_length"])
         weights = content.get("class_weights")
         class_weights = None if weights is None else np.array(weights, np.float32)
+        tuned = {str(name): float(value) for name, value in content.get("tuned", {}).items()}
         raw["model"] = {"name": literal(folder.resolve()), "trust_remote_code": trust_remote_code}
         raw["data"] = {**raw["data"], "train": "memory:train", "validation": None, "test": None}
         raw["data"] |= {"validation_fraction": 0, "test_fraction": 0, "query": None, "format": "auto"}
@@ -77,4 +87,4 @@ def read_saved_config(path: Path, trust_remote_code: bool = False) -> tuple[Conf
             f"the model in {folder} names a recipe class of its own, {raw['recipe']!r}, which was not imported. If you "
             "trust that code: --trust-remote-code (in Python: Recipe.from_pretrained(path, trust_remote_code=True))"
         )
-    return build_config(raw, in_memory={"train": []}), folder, class_weights
+    return build_config(raw, in_memory={"train": []}), folder, class_weights, tuned

@@ -8,7 +8,7 @@ import numpy as np
 from .config import Config
 from .config.schema import Section
 from .data.columns import Column
-from .data.fields import Field
+from .data.fields import Field, collate
 from .data.labels import Labels
 from .evaluation.metrics import Kind, Outputs
 
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
     from .data.fields import Batch
     from .data.splits import Splits
+    from .data.token_table import TokenTable
     from .data.tokenization import Encoder
 
 
 class TaskContract:
-    """The part of a Recipe that a task writes. What raises NotImplementedError here every task must supply."""
+    """The part of a Recipe that a task writes. What raises NotImplementedError here every task must supply.
+
+    A row of the data becomes an example, or several (windows of a long text); an example is a sequence of tokens, or
+    several that belong together (the choices of a question). Training draws examples, a forward pass never splits one,
+    and predictions are made row by row.
+    """
 
     task: ClassVar[str]
     """The Hub's pipeline tag."""
@@ -35,6 +41,8 @@ class TaskContract:
     """Every column name the task may ask for: the keys that `data.columns` may map."""
     options_after_tokenization: ClassVar[frozenset[str]] = frozenset()
     """Options that token ids don't depend on: another value finds the old ids in the cache."""
+    draws_tokens: ClassVar[bool] = False
+    """Whether `augment` puts tokens into a batch that the rows don't have."""
     summary: ClassVar[str] = ""
     """One sentence for `nlp-pipeline --help` and the model card."""
 
@@ -43,10 +51,13 @@ class TaskContract:
 
     options: Any
     labels: Labels | None = None
+    """What is predicted, where it is one of a set of names."""
     weights: np.ndarray | None = None
     """float32[labels], the classes' weights in the loss."""
     head_bias: np.ndarray | None = None
     """float32[labels], where the bias of a new head starts, if not at 0: at what one would predict without the text."""
+    tuned: dict[str, float]
+    """Numbers beside the weights that `learn` asks for and `tune` sets; a saved model carries them."""
     pad_token_id: int = 0
     padded_because: str | None = "no model was looked at yet"
     """Why the model runs padded; None where it runs without padding. Known from `tokenize` on."""
@@ -75,7 +86,7 @@ class TaskContract:
 
     def learn(self, splits: "Splits") -> list[str]:
         """Learn label names and the like from the training rows. Returns problems with any split."""
-        raise NotImplementedError
+        return []
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Problems with the labels of rows that are to be scored: names that training never showed, and the like."""
@@ -83,22 +94,66 @@ class TaskContract:
 
     def restore(self, model_config: Any) -> None:
         """Take back from a fine-tuned model's config what `learn` put there through `model_settings`."""
-        raise NotImplementedError
 
     def model_settings(self) -> dict[str, Any]:
         """Entries of the model's config: label names, problem type."""
-        raise NotImplementedError
+        return {}
 
     def fields(self) -> tuple[Field, ...]:
         """The columns that `preprocess` gives and the tensors they become."""
         raise NotImplementedError
 
     def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> Mapping[str, "pa.Array"]:
-        """Rows to token ids and targets. Pure; batched; label columns may be absent (prediction)."""
+        """Rows to token ids and targets: a column for each field. Pure; batched; labels may be absent (prediction).
+
+        A row may give several examples: then `row` holds the position of each one's row in the batch, ascending, each
+        row at least once. An example may be several sequences: then `input_ids` and every column like it hold lists of
+        lists. `truncated`, bool[examples], says which lost tokens to the maximum length. `length`, the tokens of each
+        example, is counted from `input_ids` unless it is given.
+        """
         raise NotImplementedError
 
+    def batch(
+        self, table: "TokenTable", examples: np.ndarray, epoch: int | None = None, fields: Sequence[Field] | None = None
+    ) -> "Batch":
+        """Examples of a table as one batch.
+
+        Args:
+            examples: int[n], positions in the table.
+            epoch: the epoch of training, None at evaluation and prediction.
+            fields: those that are needed, by default all of them.
+        """
+        return self.augment(collate(table, self.fields() if fields is None else fields, examples), epoch)
+
+    def augment(self, batch: "Batch", epoch: int | None) -> "Batch":
+        """Change a batch at random (masking and the like), as `data.fields.draws(seed, epoch, index)` has it.
+
+        An example's draws depend on the seed, the epoch and its position in the table alone, never on the batch that it
+        is in: a resumed run and any number of processes get the same. At evaluation and prediction `epoch` is None.
+        """
+        return batch
+
+    def weighing_fields(self) -> Sequence[Field]:
+        """The fields that `weigh` needs of a batch."""
+        return [field for field in self.fields() if field.target]
+
+    def forward(self, model: Any, batch: "Batch") -> Any:
+        """The model's outputs, as `loss` reads them."""
+        return model(**batch.inputs)
+
+    def infer(self, model: Any, batch: "Batch") -> Any:
+        """The outputs at evaluation and prediction, as `collect` reads them, and `loss` where there are targets."""
+        return self.forward(model, batch)
+
+    def has_loss(self, targets: Mapping[str, "torch.Tensor"]) -> bool:
+        """Whether a batch has what the loss needs; rows to predict for have no labels."""
+        return "labels" in targets
+
     def loss(self, outputs: Any, targets: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
-        """The loss summed over targets, float32[]."""
+        """The loss summed over targets, float32[].
+
+        Where examples are several sequences, `targets["sizes"]` int64[examples] is the number of each one's.
+        """
         raise NotImplementedError
 
     def weigh(self, targets: Mapping[str, "torch.Tensor"]) -> float:
@@ -106,27 +161,47 @@ class TaskContract:
         raise NotImplementedError
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
-        """One array a row of the batch: as little of the model's output as `postprocess` needs, on the CPU."""
+        """One array an example: as little of the model's output as `postprocess` needs, on the CPU."""
         raise NotImplementedError
 
     def unsure(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
         """int64[n], rows whose prediction coarser arithmetic may have changed; None: nothing can be said of any."""
         return None
 
-    def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+    def postprocess(self, values: Sequence[Any], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """What was collected, in the user's words: one record a row, with `row_id` and `prediction`.
 
-        This and `outputs` are called with a window of rows at a time.
+        This and `outputs` are called with a window of rows at a time. `values` has one array a row, or the list of its
+        examples' arrays where `preprocess` names each one's row.
         """
         raise NotImplementedError
 
-    def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
+    def outputs(self, values: Sequence[Any], rows: "datasets.Dataset") -> Outputs:
         """Predictions beside references, for the metrics."""
         raise NotImplementedError
 
-    def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
+    def tune(self, values: Sequence[Any], rows: "datasets.Dataset") -> None:
+        """Set the numbers in `tuned` by what the final weights say of the validation rows.
+
+        Called where there are any such numbers, with all the rows at once, `values` as in `outputs`.
+        """
+
+    def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]] | None":
         """What one would predict without reading the text: its name, and the predictions it makes for some rows."""
-        raise NotImplementedError
+        return None
+
+    def predicts(self) -> str:
+        """What is predicted, for the model card."""
+        if self.labels is not None:
+            return ", ".join(f"`{name}`" for name in self.labels.names[:100])
+        return "a number" if self.kind == "regression" else self.summary
+
+    def usage(self) -> str:
+        """Python code for the model card that uses the saved model without this package."""
+        return (
+            f'from transformers import pipeline\n\nclassify = pipeline("{self.task}", model="PATH_OF_THIS_FOLDER")\n'
+            'print(classify("a text of your own"))'
+        )
 
     def weights_on(self, targets: "torch.Tensor") -> "torch.Tensor | None":
         """The class weights on the device of some targets."""

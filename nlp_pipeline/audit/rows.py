@@ -39,7 +39,7 @@ class SplitRows:
     @property
     def inputs(self) -> tuple[Column, ...]:
         """The columns that a model reads."""
-        return tuple(c for c in self.columns if not c.is_label and c.kind in ("text", "tokens"))
+        return tuple(c for c in self.columns if not c.is_label and c.kind in ("text", "texts", "tokens"))
 
     @property
     def named(self) -> tuple[Column, ...]:
@@ -109,8 +109,8 @@ def bare_name(name: str, kind: str) -> str:
 
 
 def as_strings(values: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
-    """Texts as they are; words joined by blanks."""
-    return pc.binary_join(values, " ") if kind == "tokens" else values
+    """Texts as they are; words and lists of texts joined by blanks."""
+    return pc.binary_join(values, " ") if kind in ("texts", "tokens") else values
 
 
 def split_rows(splits: "Splits", columns: Sequence[Column]) -> dict[str, SplitRows]:

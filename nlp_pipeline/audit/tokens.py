@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..data.carve import draw
+from ..data.token_table import ROW, token_counts
 from .rows import SplitRows
 
 SAMPLE = 1_000
@@ -44,16 +45,24 @@ def count_tokens(
     inputs = rows.table.select([column.name for column in rows.inputs])
     sampled = draw(len(rows), min(SAMPLE, len(rows)), 0)
     encoded = preprocess(_take(inputs, sampled))
-    lengths = pc.list_value_length(encoded["input_ids"]).to_numpy()
+    lengths = token_counts(encoded["input_ids"])["length"].to_numpy()
     if "truncated" not in encoded:
         return TokenCounts(lengths, np.zeros(0, np.int64), 0.0)
     long = np.flatnonzero(pc.binary_length(rows.texts).to_numpy() > max_length - SPECIAL)
     looked = long[draw(len(long), MOST_LONG, 0)] if len(long) > MOST_LONG else long
     if not len(looked):
         return TokenCounts(lengths, looked, 0.0)
-    cut = preprocess(_take(inputs, looked))["truncated"].to_numpy(zero_copy_only=False)
+    cut = _truncated_rows(preprocess(_take(inputs, looked)), len(looked))
     share = float(cut.mean()) * len(long) / len(rows)
     return TokenCounts(lengths, looked[cut], share, len(looked) == len(long))
+
+
+def _truncated_rows(columns: Mapping[str, pa.Array], rows: int) -> np.ndarray:
+    """bool[rows], true where any example of a row lost tokens."""
+    cut: np.ndarray = columns["truncated"].to_numpy(zero_copy_only=False)
+    if ROW in columns:
+        return np.bincount(np.asarray(columns[ROW])[cut], minlength=rows) > 0
+    return cut
 
 
 def unknown_share(texts: Sequence[str], tokenizer: Any) -> np.ndarray:

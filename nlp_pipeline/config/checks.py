@@ -50,6 +50,9 @@ def check_model(model: ModelConfig) -> list[str]:
     if folder is None:
         return []
     files = {path.name for path in folder.iterdir()}
+    if model.architecture is not None:
+        there = bool(files & {"tokenizer.json", "tokenizer_config.json"})
+        return [] if there else [f"model: {folder} has no tokenizer.json; `nlp-pipeline train-tokenizer` writes one"]
     if "config.json" not in files and "adapter_config.json" not in files:
         return [f"model: {folder} has no config.json; expected a folder written by save_pretrained"]
     return pickled_weights(folder)

@@ -39,6 +39,9 @@ class ModelConfig(Section):
     """Branch, tag or commit of a Hub model."""
     tokenizer: str | None = None
     """Where the tokenizer is, if not with the model."""
+    architecture: str | dict[str, Any] | None = None
+    """A new model to train from scratch, `name` being where the tokenizer is: transformers' settings with `model_type`,
+    or a `config.json`, e.g. `{model_type: llama, hidden_size: 256, num_hidden_layers: 4}`."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Expected SHA-256 of the weight file `model.safetensors`; another sum is refused."""
     trust_remote_code: bool = False
@@ -51,14 +54,15 @@ class DataConfig(Section):
     """Where the rows come from and how they are split."""
 
     train: Sources | None = None
-    """Training rows: a file, a glob, a list of them, a `save_to_disk` folder, `hub:user/name`, a SQLAlchemy URL
-    (with `query`), or `sample:messages`. One split of a Hub data set: `hub:user/name#split`. `${NAME}` is read from
-    the environment, here and in other places, names and queries: for passwords, `postgresql://me:${DB_PASSWORD}@…`."""
+    """Training rows: a file (a `.txt` holds texts with a blank line between), a glob, a list of them, a `save_to_disk`
+    folder, `hub:user/name`, a SQLAlchemy URL (with `query`), or `sample:messages`. One split of a Hub data set:
+    `hub:user/name#split`. `${NAME}` is read from the environment, here and in other places, names and queries: for
+    passwords, `postgresql://me:${DB_PASSWORD}@…`."""
     validation: Sources | None = None
     """Validation rows; used to choose the best checkpoint and to stop early."""
     test: Sources | None = None
     """Test rows; scored once, at the end."""
-    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "disk", "hub", "sql"] = "auto"
+    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "txt", "disk", "hub", "sql"] = "auto"
     """File format; `auto` goes by the file's ending."""
     encoding: str = "utf-8"
     """Text encoding of CSV, TSV and JSON files."""

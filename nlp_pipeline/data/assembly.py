@@ -11,11 +11,12 @@ from ..config.schema import DataConfig
 from ..errors import DataError
 from .arrow_tables import Rows
 from .columns import Column, Resolved, find_column, resolve_columns
-from .list_values import as_label_list, as_tokens, indicator_labels, length_mismatch
+from .list_values import as_label_list, as_texts, as_tokens, indicator_labels, length_mismatch
 from .locations import Source
 from .problems import SHOWN, Problems, RowProblem, counted, listed, quoted
 from .raw_columns import Cells, RawColumn, mask, row_names
 from .readers import Reader
+from .squad import as_answers
 from .values import as_label, as_number, as_text, joined_text
 
 ROW_ID = "row_id"
@@ -133,9 +134,17 @@ class Assembler:
         optional = not column.required and not column.is_label
         if column.kind == "text":
             return as_text(raw[0], optional) if len(raw) == 1 else joined_text(raw, optional)
+        if column.kind == "texts":
+            return as_texts(raw)
         if column.kind == "label_list":
             return as_label_list(raw[0]) if len(raw) == 1 else indicator_labels(raw)
-        convert = {"label": as_label, "number": as_number, "tokens": as_tokens, "tags": as_tokens}
+        convert = {
+            "label": as_label,
+            "number": as_number,
+            "tokens": as_tokens,
+            "tags": as_tokens,
+            "answers": as_answers,
+        }
         return convert[column.kind](raw[0])
 
     def _check_lengths(self, piece: "Piece", cells: dict[str, Cells]) -> list[str]:

@@ -91,29 +91,40 @@ def share(rows: np.ndarray, rank: int, processes: int) -> np.ndarray:
 
 
 def micro_batches(
-    rows: np.ndarray, lengths: np.ndarray, micro: int | None, max_tokens: int, padded: bool = True
+    rows: np.ndarray,
+    lengths: np.ndarray,
+    micro: int | None,
+    max_tokens: int,
+    padded: bool = True,
+    longest: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Split a process's share of a step into forward passes.
 
     Args:
         rows: int[n] positions.
-        lengths: int[table] tokens of each row.
-        micro: most rows in one pass, or None to go by `max_tokens`.
-        max_tokens: tokens in one pass when `micro` is None; a single row may exceed it.
-        padded: count a pass as its rows times the longest of them, not as the sum of their tokens.
+        lengths: int[table] tokens of each example.
+        micro: most examples in one pass, or None to go by `max_tokens`.
+        max_tokens: tokens in one pass when `micro` is None; a single example may exceed it.
+        padded: count a pass as its sequences times the longest of them, not as the sum of their tokens.
+        longest: int[table] tokens of each example's longest sequence; None where each is one sequence.
+        sizes: int[table] sequences of each example; None where each is one.
 
     Returns:
-        Parts that together hold the rows in their order. An empty share gives one empty part, since every process
-        must take part in every backward pass.
+        Parts that together hold the examples in their order, none of them split. An empty share gives one empty part,
+        since every process must take part in every backward pass.
     """
     if micro is not None:
         return [rows[i : i + micro] for i in range(0, len(rows), micro)] or [rows]
-    parts, start, longest, total = [], 0, 0, 0
-    for i, length in enumerate(lengths[rows].tolist()):
-        longest, total = max(longest, length), total + length
-        if i > start and (longest * (i + 1 - start) if padded else total) > max_tokens:
+    tokens = lengths[rows]
+    widths = tokens if longest is None else longest[rows]
+    counts = np.ones(len(rows), np.int64) if sizes is None else sizes[rows]
+    parts, start, width, total, sequences = [], 0, 0, 0, 0
+    for i, (length, widest, count) in enumerate(zip(tokens.tolist(), widths.tolist(), counts.tolist(), strict=True)):
+        width, total, sequences = max(width, widest), total + length, sequences + count
+        if i > start and (width * sequences if padded else total) > max_tokens:
             parts.append(rows[start:i])
-            start, longest, total = i, length, length
+            start, width, total, sequences = i, widest, length, count
     parts.append(rows[start:])
     return parts
 

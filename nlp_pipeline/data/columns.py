@@ -7,7 +7,7 @@ from typing import Literal
 
 from .problems import did_you_mean, listed, nearest
 
-Kind = Literal["text", "tokens", "label", "label_list", "tags", "number"]
+Kind = Literal["text", "texts", "tokens", "label", "label_list", "tags", "number", "answers"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Column:
 
     - `text`: text → string. Whole numbers are taken as text; several mapped columns are joined with a line
       break.
+    - `texts`: lists of text, a JSON (or Python) list in a string, or several mapped columns, of which empty ones are
+      left out → list<string>.
     - `tokens`: lists of text, a JSON (or Python) list in a string, or tokens separated by blanks →
       list<string>.
     - `label`: text, whole numbers, true/false or a `ClassLabel` (becomes its names) → string without outer
@@ -26,6 +28,8 @@ class Column:
       mapped columns holding 0 and 1 (the label is the column's name) → list<string>.
     - `tags`: like `tokens`, whole numbers and `ClassLabel` too → list<string>.
     - `number`: numbers, or text that reads as one → float64, finite.
+    - `answers`: `{"text": [...], "answer_start": [...]}` or a list of `{"text": …, "answer_start": …}`, also as JSON in
+      a string; empty where the context holds no answer → list<struct<text, answer_start>>.
     """
 
     name: str
@@ -114,7 +118,7 @@ def _mapped(column: Column, mapped: str | list[str], names: Sequence[str]) -> tu
     wanted = [mapped] if isinstance(mapped, str) else mapped
     if not wanted:
         return (), [f"{setting} is an empty list; name at least one column"]
-    if len(wanted) > 1 and column.kind not in ("text", "label_list"):
+    if len(wanted) > 1 and column.kind not in ("text", "texts", "label_list"):
         kind = column.kind.replace("_", " ")
         return (), [f"{setting} names {len(wanted)} columns, but a {kind} column is one: name one of them"]
     matches = [find_column(name, names) for name in wanted]

@@ -19,14 +19,19 @@ IGNORED = -100
 class Field:
     """One column of tokenized rows and the tensor that a batch makes of it.
 
-    Kinds: `tokens` holds a sequence a row and becomes [rows, longest] filled up with `pad`; `row` holds one number
-    a row and becomes [rows]; `set` holds any number of ids a row and becomes 0/1 floats [rows, size].
+    Kinds, by what the column holds for each example and the tensor's shape:
+
+    - `tokens`: a sequence, or several → [sequences, longest] filled up with `pad`
+    - `row`: a number → [examples]
+    - `sequence`: a number for each of its sequences → [sequences]
+    - `set`: any number of ids → 0/1 floats [examples, size]
+    - `vector`: numbers, as many for each example → [examples, size]
     """
 
     name: str
-    kind: Literal["tokens", "row", "set"] = "tokens"
+    kind: Literal["tokens", "row", "sequence", "set", "vector"] = "tokens"
     dtype: Literal["int64", "float32", "bool"] = "int64"
-    pad: int = 0
+    pad: float = 0
     size: int = 0
     group: str = ""
     """Token fields of one group share their lengths; each group has an attention mask, `<group>attention_mask`."""
@@ -38,14 +43,15 @@ class Field:
 class Batch:
     """What one forward pass gets.
 
-    `rows` int[n] are positions in the table; `inputs` goes to the model, `targets` to the loss; `lengths` int64[n] are
-    the tokens of each row.
+    `rows` int[n] are the examples' positions in the table; `inputs` goes to the model, `targets` to the loss; `lengths`
+    int64[sequences] are the tokens of each sequence, `sizes` int64[n] the sequences of each example.
     """
 
     rows: np.ndarray
     inputs: dict[str, "torch.Tensor"]
     targets: dict[str, "torch.Tensor"]
     lengths: np.ndarray
+    sizes: np.ndarray
 
     def pin(self) -> "Batch":
         """The same batch in page-locked memory, from which a copy to a device needs no waiting."""
@@ -61,7 +67,10 @@ class Batch:
 
 
 def collate(table: "TokenTable", fields: Sequence[Field], rows: np.ndarray) -> Batch:
-    """Gather rows of a table into one padded batch."""
+    """Gather examples of a table into one padded batch.
+
+    Where examples are several sequences, the targets get their number too: `sizes` int64[examples].
+    """
     import torch
 
     tensors: dict[str, torch.Tensor] = {}
@@ -73,17 +82,29 @@ def collate(table: "TokenTable", fields: Sequence[Field], rows: np.ndarray) -> B
             array = table.numbers(field.name)[rows]
         elif field.kind == "set":
             array = _multi_hot(table.sequences(field.name, rows), field.size)
+        elif field.kind == "sequence":
+            array = np.concatenate(table.sequences(field.name, rows))
+        elif field.kind == "vector":
+            array = np.stack(table.sequences(field.name, rows))
         else:
             sequences = table.sequences(field.name, rows)
             mask = masks.setdefault(field.group, _mask(sequences))
-            array = np.full(mask.shape, field.pad, dtype=np.int64)
+            array = np.full(mask.shape, field.pad, dtype=np.float32 if field.dtype == "float32" else np.int64)
             array[mask] = np.concatenate(sequences) if sequences else []
         tensors[field.name] = torch.from_numpy(np.ascontiguousarray(array.astype(field.dtype, copy=False)))
     targets = {field.name: tensors.pop(field.name) for field in fields if field.target and field.name in tensors}
     for group, mask in masks.items():
         tensors[f"{group}attention_mask"] = torch.from_numpy(mask.astype(np.int64))
     lengths = next(iter(masks.values())).sum(1) if masks else np.zeros(len(rows), np.int64)
-    return Batch(np.asarray(rows), tensors, targets, lengths)
+    sizes = np.ones(len(rows), np.int64) if table.sizes is None else table.sizes[rows].astype(np.int64)
+    if table.sizes is not None:
+        targets["sizes"] = torch.from_numpy(sizes)
+    return Batch(np.asarray(rows), tensors, targets, lengths, sizes)
+
+
+def draws(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """What is random about one example in one epoch: the same on every process, and in a run that was resumed."""
+    return np.random.default_rng((seed, epoch, index))
 
 
 def _mask(sequences: Sequence[np.ndarray]) -> np.ndarray:

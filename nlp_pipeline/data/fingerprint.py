@@ -30,12 +30,13 @@ def fingerprint(rows: "pa.Table | datasets.Dataset") -> str:
 
 
 class _Streams:
-    """Hashes of one column, and of the items of its lists."""
+    """Hashes of one column, of the items of its lists, and of the fields of its objects."""
 
     def __init__(self) -> None:
         self._lengths = xxhash.xxh3_128()  # -1 for what is missing
         self._bytes = xxhash.xxh3_128()
         self._items: _Streams | None = None
+        self._fields: list[_Streams] = []
 
     def update(self, values: pa.Array) -> None:
         type_ = values.type
@@ -54,11 +55,19 @@ class _Streams:
             self._lengths.update(_integers(pc.cast(pc.is_valid(values), pa.int8())))
             numbers = pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False)
             self._bytes.update((numbers + 0.0).astype("<f8").tobytes())  # -0.0 is 0.0
+        elif pa.types.is_integer(type_):
+            self._lengths.update(_integers(pc.cast(pc.is_valid(values), pa.int8())))
+            self._bytes.update(_integers(pc.fill_null(values, 0)))
+        elif pa.types.is_struct(type_):
+            self._lengths.update(_integers(pc.cast(pc.is_valid(values), pa.int8())))
+            self._fields = self._fields or [_Streams() for _ in range(type_.num_fields)]
+            for streams, field in zip(self._fields, values.flatten(), strict=True):
+                streams.update(field)
         else:
             raise TypeError(f"no content hash for {type_}")
 
     def digest(self) -> bytes:
-        items = self._items.digest() if self._items else b""
+        items = self._items.digest() if self._items else b"".join(field.digest() for field in self._fields)
         return self._lengths.digest() + self._bytes.digest() + items
 
 

@@ -14,6 +14,7 @@ from ..errors import DataError
 from .arrow_tables import Rows, from_columns, from_rows
 from .file_bytes import text_stream
 from .problems import counted, listed, quoted
+from .squad import flattened, is_nested
 
 LARGEST_BLOCK = 2**31 - 1
 MOST_BRACKETS = 200
@@ -21,7 +22,7 @@ MOST_BRACKETS = 200
 
 
 def read_json(text: pa.Buffer) -> Rows:
-    """An array of objects, `{"data": [...]}`, an object of columns; JSON Lines too, whatever the ending.
+    """An array of objects, `{"data": [...]}`, SQuAD's articles, an object of columns; JSON Lines too, by any ending.
 
     Raises:
         DataError: invalid JSON, or another shape.
@@ -224,7 +225,7 @@ def _from_content(content: Any) -> Rows:
         if not rows or isinstance(rows[0], dict):
             content = rows
     if isinstance(content, list):
-        return from_rows(content)
+        return from_rows(flattened(content) if is_nested(content) else content)
     if isinstance(content, dict) and content and all(isinstance(values, list) for values in content.values()):
         columns = from_columns(content)
         return columns if columns.table.num_rows else from_rows([])

@@ -30,6 +30,17 @@ def as_tokens(column: RawColumn) -> Cells:
     return _as_lists(column, _split_blanks, "expected lists of text, or tokens separated by blanks")
 
 
+def as_texts(columns: Sequence[RawColumn]) -> Cells:
+    """Lists of text; or a text from each of several columns, those that are empty left out."""
+    if len(columns) == 1:
+        return _as_lists(columns[0], None, "expected lists of text")
+    parts = [as_text(column, optional=True) for column in columns]
+    problems = [problem for part in parts for problem in part.problems]
+    given = zip(*(part.values.to_pylist() for part in parts), strict=True)
+    lists = pa.chunked_array([pa.array([[text for text in row if text.strip()] for row in given], STRINGS)])
+    return Cells(lists, _no_items(lists), problems)
+
+
 def as_label_list(column: RawColumn) -> Cells:
     """Lists of labels, or labels separated by `,` `;` or `|`; an empty list says that no label applies."""
     expected = 'expected lists of labels, or labels separated by "," ";" or "|"'
@@ -80,7 +91,8 @@ def length_mismatch(tokens: Cells, tags: Cells, names: tuple[str, str], column: 
     return [RowProblem(message, "values", {"": bad.tolist()})]
 
 
-def _as_lists(column: RawColumn, split: Callable[[Any], Any], expected: str) -> Cells:
+def _as_lists(column: RawColumn, split: Callable[[Any], Any] | None, expected: str) -> Cells:
+    """Lists, or strings that hold one each; or strings that `split` makes one of, if it is given."""
     values = column.values
     if column.kinds:
         return _of_several_kinds(column, column.kinds, expected)
@@ -93,6 +105,8 @@ def _as_lists(column: RawColumn, split: Callable[[Any], Any], expected: str) -> 
     trimmed = pc.utf8_trim_whitespace(values)
     bracketed = mask(pc.and_(pc.starts_with(trimmed, "["), pc.ends_with(trimmed, "]")))
     if 2 * bracketed.sum() <= (~empty).sum():
+        if split is None:
+            return column.wrong_type(expected)
         lists = split(pc.if_else(pa.array(empty), None, values))
         return Cells(lists, mask(pc.is_null(lists)))
     lists, bad = _parse_lists(pc.if_else(pa.array(empty), None, values))

@@ -18,7 +18,7 @@ from .problems import did_you_mean, listed, nearest, quoted
 SAMPLES = ("messages",)
 FORMATS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".parquet": "parquet", ".pq": "parquet",
+    ".parquet": "parquet", ".pq": "parquet", ".txt": "txt",
 }  # fmt: skip
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 REMOTE = ("http", "https", "ftp", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "file")
@@ -34,7 +34,7 @@ class Source:
     value: str = field(repr=False)
     """Path, URL or name, as it is to be opened: it may hold a password."""
     format: str = ""
-    """Of a file: csv, tsv, json, jsonl or parquet."""
+    """Of a file: csv, tsv, json, jsonl, parquet or txt."""
     compression: str = ""
     """Of a file: its compression's ending, such as `.gz`."""
     query: str = ""
@@ -164,7 +164,7 @@ def _parse_existing(text: str, path: Path, data: DataConfig) -> Source | str:
         ending = Path(inner).suffix
         what = f'the ending "{ending}" of "{text}"' if ending else f'"{text}", which has no ending,'
         excel = " Save a spreadsheet as CSV first." if ending.lower() in (".xlsx", ".xls", ".ods") else ""
-        return f"{what} does not tell the format; set data.format to csv, tsv, json, jsonl or parquet.{excel}"
+        return f"{what} does not tell the format; set data.format to csv, tsv, json, jsonl, parquet or txt.{excel}"
     return Source("file", text, str(path), format, compression)
 
 

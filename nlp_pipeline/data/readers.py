@@ -18,6 +18,7 @@ from .csv_records import LITERAL_QUOTES, CsvRecords
 from .file_bytes import open_lines, read_bytes, read_text
 from .json_reader import is_line_wise, json_windows, read_json, read_json_lines
 from .locations import Source
+from .plain_text import read_plain
 from .sql_reader import read_sql
 
 
@@ -69,7 +70,7 @@ class Reader:
         Raises:
             DataError: as `read`; what is wrong with a later row shows only when it is come to.
         """
-        if source.kind != "file" or source.format == "json":
+        if source.kind != "file" or source.format in ("json", "txt"):
             yield from _slices(self.read(source, split), size)
         elif source.format == "parquet":
             yield from _parquet_windows(source, size)
@@ -117,6 +118,8 @@ class Reader:
         text = read_text(source, self.data.encoding)
         if source.format == "json":
             return read_json(text)
+        if source.format == "txt":
+            return read_plain(text)
         if source.format == "jsonl":
             return read_json_lines(text)
         table, parsed = CsvText(text, self._delimiter(source)).read()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..secrets import expanded_path
-from .token_table import SeenIds, TokenTable, read_table
+from .token_table import SeenIds, TokenTable, measured, read_table
 
 if TYPE_CHECKING:
     import datasets
@@ -79,6 +79,8 @@ class Encoder:
         self._rust.no_padding()
         self._rust.no_truncation()
         self.sha256 = _tokenizer_hash(self._rust, tokenizer)
+        self.untruncated = Tokenizer.from_str(self._rust.to_str())
+        """The Rust tokenizer, which gives a text whole."""
         self._rust.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
         self._spaced = wants_space(tokenizer)
 
@@ -127,12 +129,14 @@ class CacheReport:
     reason: str
     key: str
     rows: int
+    examples: int
     truncated_share: float
 
     def __str__(self) -> str:
         state = "cache hit" if self.hit else "tokenized"
+        made = f" in {self.examples:,} examples" if self.examples != self.rows else ""
         cut = f", {self.truncated_share:.1%} truncated" if self.truncated_share else ", none truncated"
-        return f"{self.split}: {state} ({self.reason}), {self.rows:,} rows{cut}"
+        return f"{self.split}: {state} ({self.reason}), {self.rows:,} rows{made}{cut}"
 
 
 def cache_root(configured: str | None = None) -> Path:
@@ -144,11 +148,11 @@ def cache_root(configured: str | None = None) -> Path:
 def code_version(owner: Any) -> str:
     """SHA-256 over the source that makes token ids: this module, its helpers, and the task's with its parents'."""
     from ..recipe import Recipe
-    from . import labels, tags
+    from . import documents, labels, masking, squad, tags, text_windows, token_table
 
     digest = hashlib.sha256()
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
-    for module in (sys.modules[__name__], labels, tags):
+    for module in (sys.modules[__name__], documents, masking, token_table, text_windows, squad, labels, tags):
         digest.update(inspect.getsource(module).encode())
     for cls in classes:
         try:
@@ -204,7 +208,7 @@ def tokenize(
     if cache is None:
         shutil.rmtree(root)  # the mapping stays valid after its file is gone
         reason = "cache is off"
-    return table, CacheReport(split, hit, reason, key, len(table), table.truncated_share)
+    return table, CacheReport(split, hit, reason, key, len(rows), len(table), table.truncated_share)
 
 
 def tokenize_window(
@@ -213,19 +217,17 @@ def tokenize_window(
     """The token ids of a window of rows, in memory."""
     import pyarrow as pa
 
-    return TokenTable(pa.concat_tables(_token_batches(rows, preprocess)))
+    return TokenTable(pa.concat_tables(table for _, table in _token_batches(rows, preprocess)))
 
 
 def _token_batches(
     rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
-) -> "Iterator[pa.Table]":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+) -> "Iterator[tuple[int, pa.Table]]":
+    """The examples of so many rows at a time."""
+    first = 0
     for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
-        columns = dict(preprocess(batch))
-        columns["length"] = pc.list_value_length(columns["input_ids"])
-        yield pa.table(columns)
+        yield len(batch), measured(preprocess(batch), len(batch), first)
+        first += len(batch)
 
 
 def _write(
@@ -243,12 +245,12 @@ def _write(
     try:
         writer, seen = None, SeenIds()
         with open(aside / "rows.arrow", "wb") as sink:
-            for table in _token_batches(rows, preprocess):
+            for count, table in _token_batches(rows, preprocess):
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)
                 for chunk in table.column("input_ids").chunks:
-                    seen.add(chunk.values.to_numpy(zero_copy_only=False))
-                progress(len(table))
+                    seen.add(chunk.flatten(recursive=True).to_numpy(zero_copy_only=False))
+                progress(count)
             if writer is not None:
                 writer.close()
             sink.flush()

@@ -45,10 +45,10 @@ def card_text(recipe: "Recipe", results: Mapping[str, Any]) -> str:
         header["base_model"] = recipe.config.model.name
     assert recipe.splits is not None
     counts = {s: len(r) for s in ("train", "validation", "test") if (r := getattr(recipe.splits, s)) is not None}
-    labels = ", ".join(f"`{name}`" for name in recipe.labels.names[:100]) if recipe.labels else "a number"
+    baseline = results.get("baseline") or {"name": "none", "scores": {}}
     intervals = results.get("intervals") or {}
     rows = "\n".join(
-        f"| {k} | {v:.4f} | {interval(intervals.get(k))} | {_cell(results, k)} |" for k, v in scores.items()
+        f"| {k} | {v:.4f} | {interval(intervals.get(k))} | {_cell(baseline, k)} |" for k, v in scores.items()
     )
     level = f"{results['confidence']:.0%} interval" if intervals else "interval"
     steps = results.get("training", {})
@@ -60,12 +60,12 @@ def card_text(recipe: "Recipe", results: Mapping[str, Any]) -> str:
 
 {type(recipe).__name__}: {recipe.summary}. Fine-tuned from `{config.model.name}` with nlp-pipeline.
 
-Predicts: {labels}.
+Predicts: {recipe.predicts()}.
 
 ## Evaluation
 
 On {results["rows"]:,} {results["split"]} rows of {data_name}, with these weights as they lie in this folder.
-Baseline: {results["baseline"]["name"]}.{_about_intervals(intervals)}
+Baseline: {baseline["name"]}.{_about_intervals(intervals)}
 
 | metric | this model | {level} | baseline |
 |---|---|---|---|
@@ -80,10 +80,7 @@ Rows: {", ".join(f"{n:,} {s}" for s, n in counts.items())}. Steps: {steps.get("s
 ## Use
 
 ```python
-from transformers import pipeline
-
-classify = pipeline("{recipe.task}", model="PATH_OF_THIS_FOLDER")
-print(classify("a text of your own"))
+{recipe.usage()}
 ```
 
 ## Limits
@@ -92,8 +89,8 @@ The figures hold for texts like those of the training data. Nothing is known of 
 """
 
 
-def _cell(results: Mapping[str, Any], name: str) -> str:
-    value = finite(results["baseline"]["scores"].get(name))
+def _cell(baseline: Mapping[str, Any], name: str) -> str:
+    value = finite(baseline["scores"].get(name))
     return "–" if value is None else f"{value:.4f}"
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.batching import sorted_batches
-from ..data.fields import collate
 from ..devices import ran_out_of_memory
 from ..errors import OutOfMemoryError
 from ..progress import Bar
@@ -25,11 +24,12 @@ if TYPE_CHECKING:
 class RowOutputs:
     """What the model said of each row.
 
-    `values` has one array a row, as the task's `collect` gave it; `losses` has each batch's loss summed over its
-    targets and `weights` what the task makes of their number, both empty where the rows have no labels.
+    `values` has one array a row, as the task's `collect` gave it, or a list of them where a row may be several
+    examples; `losses` has each batch's loss summed over its targets and `weights` what the task makes of their number,
+    both empty where the rows have no labels.
     """
 
-    values: list[np.ndarray]
+    values: list[Any]
     losses: list[float]
     weights: list[float]
 
@@ -51,7 +51,7 @@ def predict_table(
     Args:
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
-        only: int[n], positions of the rows to run, if not all; the outputs come in this order.
+        only: int[n], the rows to run, if not all; the outputs come in this order.
 
     Raises:
         OutOfMemoryError: a forward pass does not fit; since the longest rows come first, it says so at once.
@@ -64,11 +64,11 @@ def predict_table(
 
     runner = find(model)
     model.eval()
-    fields = recipe.fields()
-    chosen = np.arange(len(table)) if only is None else only
+    wanted = np.unique(table.rows_of(np.arange(len(table)))) if only is None else only
+    chosen = table.examples_of(wanted)
     shares = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)
     mine = shares[accelerator.process_index]
-    # A model in shards runs on all processes at once: one with fewer batches runs the shortest row again.
+    # A model in shards runs on all processes at once: one with fewer batches runs the shortest example again.
     sharded = accelerator.num_processes > 1 and is_sharded(model)
     idle = max(map(len, shares)) - len(mine) if sharded else 0
     filler = np.array([table.lengths[chosen].argmin()]) if idle else chosen[:0]
@@ -79,13 +79,14 @@ def predict_table(
     # torch's shards are not made for inference mode.
     with torch.no_grad() if sharded else torch.inference_mode():
         for number, part in enumerate([*mine, *[filler] * idle]):
-            batch = collate(table, fields, chosen[part])
-            if "labels" in batch.targets and number < len(mine):
+            batch = recipe.batch(table, chosen[part])
+            scored = recipe.has_loss(batch.targets) and number < len(mine)
+            if scored:
                 weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
             try:
                 with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
-                    outputs = model(**batch.inputs)
+                    outputs = recipe.infer(model, batch)
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -95,19 +96,21 @@ def predict_table(
                 ) from error
             if number >= len(mine):
                 continue
-            if "labels" in batch.targets:
+            if scored:
                 losses.append(float(recipe.loss(outputs, batch.targets)))
             values += recipe.collect(outputs, batch)
             rows += part.tolist()
             if bar is not None:
-                bar.advance(len(part) * accelerator.num_processes)
+                # A row may be several examples, of which each batch has some.
+                done = [len(wanted) * count // len(chosen) for count in (len(rows) - len(part), len(rows))]
+                bar.advance((done[1] - done[0]) * accelerator.num_processes)
     gathered = _gather((rows, values, losses, weights), accelerator)
     ordered: list[Any] = [None] * len(chosen)
     for part_rows, part_values, _, _ in gathered:
         for row, value in zip(part_rows, part_values, strict=True):
             ordered[row] = value
     losses, weights = ([number for part in gathered for number in part[i]] for i in (2, 3))
-    return RowOutputs(ordered, losses, weights)
+    return RowOutputs(table.by_row(ordered, wanted), losses, weights)
 
 
 def mean_loss(losses: Iterable[float], weights: Iterable[float]) -> float:

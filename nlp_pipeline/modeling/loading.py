@@ -12,7 +12,7 @@ from ..config.checks import model_folder, pickled_weights
 from ..config.schema import ModelConfig
 from ..data.labels import Labels
 from ..errors import ModelError
-from ..secrets import expand
+from ..secrets import expand, expanded_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,10 @@ def load_model_config(config: ModelConfig) -> Any:
     """The model's transformers config, with the recipe's `model.settings` applied."""
     from transformers import AutoConfig
 
-    loaded = _load_local_first(AutoConfig.from_pretrained, config.name, config)
+    if config.architecture is not None:
+        loaded = new_architecture(config)
+    else:
+        loaded = _load_local_first(AutoConfig.from_pretrained, config.name, config)
     unknown = [key for key in config.settings if not hasattr(loaded, key)]
     if unknown:
         raise ModelError(
@@ -61,6 +64,41 @@ def load_model_config(config: ModelConfig) -> Any:
         except Exception as error:  # configs check their fields' types themselves, each with an error of its own
             raise ModelError(f"model.settings.{key}: found {value!r}; {_first_line(error)}") from error
     return loaded
+
+
+def new_architecture(config: ModelConfig) -> Any:
+    """The transformers config of a model to train from scratch; what the tokenizer knows is taken from it.
+
+    Raises:
+        ModelError: no such file or type of model, or settings that it doesn't have.
+    """
+    import json
+
+    from transformers import CONFIG_MAPPING
+
+    given: Any = config.architecture
+    try:
+        settings = dict(given) if isinstance(given, Mapping) else json.loads(expanded_path(given).read_text("utf-8"))
+        kind = settings.pop("model_type")
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        raise ModelError(
+            f"model.architecture: found {given!r}, expected a config.json or settings, `model_type` among them"
+        ) from None
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(
+            f"model.architecture.model_type: transformers has no {kind!r}; well known are bert, gpt2, llama"
+        )
+    tokenizer = load_tokenizer(config)
+    known = CONFIG_MAPPING[kind]()
+    own = [key for key in settings if not hasattr(known, key) and key not in _WRITTEN_BY_TRANSFORMERS]
+    if own:
+        raise ModelError([f"model.architecture: {key!r} is no setting of {type(known).__name__}" for key in own])
+    settings = {"vocab_size": len(tokenizer)} | settings
+    settings |= {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    return CONFIG_MAPPING[kind](**settings)
+
+
+_WRITTEN_BY_TRANSFORMERS = {"architectures", "transformers_version", "torch_dtype", "dtype"}
 
 
 def load_model(
@@ -93,6 +131,11 @@ def load_model(
     if getattr(model_config, "pad_token_id", None) is None:
         model_config.pad_token_id = pad_token_id
     cls = getattr(transformers, auto_class)
+    if config.architecture is not None:
+        model = cls.from_config(model_config, dtype=torch.float32)
+        if head_bias is not None:
+            _start_bias(model, set(model.state_dict()), head_bias)
+        return model
     model, report = _load_local_first(
         cls.from_pretrained,
         config.name,

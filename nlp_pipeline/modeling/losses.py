@@ -6,6 +6,8 @@ processes gives the same gradient. Every function returns float32.
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..data.fields import IGNORED
 
 if TYPE_CHECKING:
@@ -37,6 +39,22 @@ def cross_entropy_sum(
         smooth = -(log_probabilities.mean(dim=-1) * weight).sum()
         loss = (1 - label_smoothing) * loss + label_smoothing * smooth
     return loss
+
+
+def by_example(values: "torch.Tensor", sizes: np.ndarray) -> "torch.Tensor":
+    """[sequences] to [examples, most sequences of one], filled up with a number so low that a softmax makes it 0.
+
+    Args:
+        values: one number a sequence.
+        sizes: int[examples], the sequences of each example.
+    """
+    import torch
+
+    widest = int(sizes.max())
+    starts = np.arange(len(sizes)) * widest - (np.cumsum(sizes) - sizes)
+    places = torch.from_numpy(np.repeat(starts, sizes) + np.arange(int(sizes.sum()))).to(values.device)
+    flat = values.float().new_full((len(sizes) * widest,), torch.finfo(torch.float32).min)
+    return flat.index_copy(0, places, values.float()).view(len(sizes), widest)
 
 
 def target_weights(targets: "torch.Tensor", class_weights: "torch.Tensor | None" = None) -> "torch.Tensor":

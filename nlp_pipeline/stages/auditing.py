@@ -192,6 +192,7 @@ def audit_key(recipe: "Recipe") -> str:
 @functools.cache
 def _code_version() -> str:
     from ..audit import answers, characters, checks, duplicates, labels, minhash, rows, texts, tokens
+    from ..data import squad
 
-    modules = (answers, characters, checks, duplicates, labels, minhash, rows, texts, tokens)
+    modules = (answers, characters, checks, duplicates, labels, minhash, rows, squad, texts, tokens)
     return hashlib.sha256("".join(inspect.getsource(module) for module in modules).encode()).hexdigest()

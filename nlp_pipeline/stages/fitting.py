@@ -68,7 +68,28 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     collect_all()  # before the saved model is loaded
     accelerator.wait_for_everyone()
     recipe.state = state
+    recipe._model_folder, recipe._loaded = run.model, None
+    if recipe.tuned and "validation" in recipe.tables:
+        tune_saved(recipe)
     return state
+
+
+def tune_saved(recipe: "Recipe") -> None:
+    """Tune the task's own numbers on the validation rows, with the weights that were saved, and save them too."""
+    from ..evaluation.prediction import predict_table
+    from ..saved_model import write_recipe
+    from .predicting import loaded_model
+
+    assert recipe.splits is not None
+    model, _ = loaded_model(recipe)
+    size = recipe.config.batch.evaluation
+    found = predict_table(recipe, model, recipe.tables["validation"], recipe.accelerator, size)
+    recipe.tune(found.values, recipe.splits.validation)
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in recipe.tuned.items())
+    recipe.reporter.say(f"tuned on the validation rows: {figures}")
+    if recipe.accelerator.is_main_process:
+        write_recipe(recipe, recipe.encoder.max_length, recipe.run_directory.model)
+    recipe.accelerator.wait_for_everyone()
 
 
 def _model_to_train(recipe: "Recipe") -> "tuple[Any, int]":

@@ -33,6 +33,7 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
                 "sha256": None,
                 "revision": None,
                 "tokenizer": None,
+                "architecture": None,
             }
         )
         model = load_model(saved, recipe.auto_model, {})

@@ -35,7 +35,6 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
     else:
         scores = score_table(recipe, model, rows, table, f"Scoring {split}", intervals=intervals)
     recipe.timing["evaluate"] = time.monotonic() - began
-    name, baseline = baseline_scores(recipe, rows)
     state = asdict(recipe.state) if recipe.state else {}
     results = {
         "task": recipe.task,
@@ -43,7 +42,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
         "rows": len(rows),
         "best_metric": recipe.best_metric,
         **scores,
-        "baseline": {"name": name, "scores": baseline},
+        "baseline": baseline_scores(recipe, rows),
         "training": {k: state[k] for k in ("step", "examples", "seconds", "best_step", "best_score") if k in state},
         "seconds": {**recipe.timing, "total": seconds_before + recipe.timing["evaluate"]},
         "peak_memory_mib": peak_memory_mib(),
@@ -96,10 +95,10 @@ def score_table(
     from ..evaluation.prediction import predict_table
 
     accelerator, size = recipe.accelerator, recipe.config.batch.evaluation
-    with recipe.reporter.bar(label, len(table)) as bar:
+    with recipe.reporter.bar(label, len(rows)) as bar:
 
         def predicted() -> "Iterator[tuple[datasets.Dataset, RowOutputs]]":
-            for window in windows(len(table), recipe.config.batch.window):
+            for window in windows(len(rows), recipe.config.batch.window):
                 found = predict_table(recipe, model, table, accelerator, size, bar, np.asarray(window))
                 yield rows.select(window), found
 
@@ -144,17 +143,20 @@ def score_windows(
     return shared
 
 
-def baseline_scores(recipe: "Recipe", rows: "datasets.Dataset") -> tuple[str, dict[str, float]]:
-    """The name of what one would predict without reading the text, and its metrics."""
+def baseline_scores(recipe: "Recipe", rows: "datasets.Dataset") -> dict[str, Any] | None:
+    """`name` of what one would predict without reading the text, and its `scores`; None where a task has none."""
     from ..data.batching import windows
     from ..evaluation.metrics.store import OutputStore
 
     assert recipe.splits is not None
-    name, guess = recipe.baseline(recipe.splits.train)
+    found = recipe.baseline(recipe.splits.train)
+    if found is None:
+        return None
+    name, guess = found
     store = OutputStore(recipe.metrics, len(rows))
     for window in windows(len(rows), recipe.config.batch.window):
         store.add(guess(rows.select(window)))
-    return name, store.compute()
+    return {"name": name, "scores": store.compute()}
 
 
 def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[str, Any]:

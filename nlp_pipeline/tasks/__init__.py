@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 TASKS = {
     "text-classification": "text_classification:TextClassification",
     "token-classification": "token_classification:TokenClassification",
+    "multiple-choice": "multiple_choice:MultipleChoice",
+    "text-generation": "causal_language_modeling:CausalLanguageModeling",
+    "fill-mask": "masked_language_modeling:MaskedLanguageModeling",
+    "question-answering": "question_answering:QuestionAnswering",
 }
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.fields import collate
 from ..data.labels import column, shown
 from ..errors import NonFiniteError
 
@@ -32,7 +31,6 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
 
     model = stepper.model
     training = model.training
-    fields = stepper.recipe.fields()
     found: list[int] = []
     # A model in shards runs on all processes at once: those with fewer rows look at their first one again.
     looks = -(-len(given.rows) // stepper.accelerator.num_processes) if stepper.sharded else len(given.mine)
@@ -40,9 +38,9 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
     model.eval()
     with torch.no_grad(), stepper.full_precision():
         for row in np.concatenate([given.mine, again]):
-            batch = collate(stepper.table, fields, np.array([row])).to(stepper.accelerator.device)
+            batch = stepper.recipe.batch(stepper.table, np.array([row]), given.epoch).to(stepper.accelerator.device)
             with stepper.packed(batch):
-                loss = stepper.recipe.loss(model(**batch.inputs), batch.targets)
+                loss = stepper.recipe.loss(stepper.recipe.forward(model, batch), batch.targets)
             if not math.isfinite(float(loss)):
                 found.append(int(row))
     model.train(training)
@@ -53,9 +51,10 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
     return found or given.rows.tolist()
 
 
-def row_names(recipe: Any, rows: Iterable[int]) -> str:
-    """The ids of training rows, for a message."""
-    return shown(column(recipe.splits.train.select(list(rows)), "row_id"))
+def row_names(recipe: Any, examples: Iterable[int]) -> str:
+    """The ids of the training rows that some examples come from, for a message."""
+    rows = recipe.tables["train"].rows_of(np.fromiter(examples, np.int64))
+    return shown(column(recipe.splits.train.select(list(dict.fromkeys(rows.tolist()))), "row_id"))
 
 
 def stop(stepper: "Stepper", given: "StepInput", why: str) -> NonFiniteError:

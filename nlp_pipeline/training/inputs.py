@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..data.batching import micro_batches, share
-from ..data.fields import Batch, collate
+from ..data.fields import Batch
 
 if TYPE_CHECKING:
     from ..data.token_table import TokenTable
@@ -30,12 +30,14 @@ Result = TypeVar("Result")
 class StepInput:
     """One optimizer step's batch.
 
-    `number` counts steps from 0; `rows` are those of all processes, `mine` this process's; `weight` is what the
-    summed loss of all of them is divided by; `batches` are this process's forward passes, `fillers` passes over some
-    row of the step that count for nothing: every process makes at least one pass, and in shards as many as the others.
+    `number` counts steps from 0, `epoch` epochs; `rows` are the examples of all processes, `mine` this process's;
+    `weight` is what the summed loss of all of them is divided by; `batches` are this process's forward passes,
+    `fillers` passes over some example of the step that count for nothing: every process makes at least one pass, and in
+    shards as many as the others.
     """
 
     number: int
+    epoch: int
     rows: np.ndarray
     mine: np.ndarray
     weight: float
@@ -54,6 +56,7 @@ class InputMaker:
     micro: int | None
     max_tokens: int
     padded: bool
+    steps_per_epoch: int
     pin: bool = False
     in_step: bool = False
     """Every process makes as many passes as the one that needs most."""
@@ -61,27 +64,27 @@ class InputMaker:
     def __call__(self, numbered: tuple[int, np.ndarray]) -> StepInput:
         """From (step, rows of the global batch)."""
         number, rows = numbered
-        fields = self.recipe.fields()
-        targets = [column for column in fields if column.target]
+        recipe, table, epoch = self.recipe, self.table, number // self.steps_per_epoch
         # Every process knows the whole batch: the weight that the loss is divided by needs no communication.
-        weight = self.recipe.weigh(collate(self.table, targets, rows).targets)
+        weight = recipe.weigh(recipe.batch(table, rows, epoch, recipe.weighing_fields()).targets)
         mine = share(rows, self.rank, self.processes)
         parts = self._parts(mine) if len(mine) else []
         passes = max(len(self._parts(share(rows, rank, self.processes))) for rank in self._paced_by())
-        short = rows[[int(self.table.lengths[rows].argmin())]]
+        short = rows[[int(table.lengths[rows].argmin())]]
         batches, fillers = (
-            [collate(self.table, fields, part) for part in some] for some in (parts, [short] * (passes - len(parts)))
+            [recipe.batch(table, part, epoch) for part in some] for some in (parts, [short] * (passes - len(parts)))
         )
         if self.pin:
             batches, fillers = [batch.pin() for batch in batches], [batch.pin() for batch in fillers]
-        return StepInput(number, rows, mine, weight, batches, fillers)
+        return StepInput(number, epoch, rows, mine, weight, batches, fillers)
 
     def _paced_by(self) -> Iterable[int]:
         """Processes whose number of passes this one has to match, itself among them."""
         return range(self.processes) if self.in_step else (self.rank,)
 
     def _parts(self, mine: np.ndarray) -> list[np.ndarray]:
-        return micro_batches(mine, self.table.lengths, self.micro, self.max_tokens, self.padded)
+        table = self.table
+        return micro_batches(mine, table.lengths, self.micro, self.max_tokens, self.padded, table.longest, table.sizes)
 
 
 class Prefetched(Iterator[Result]):

@@ -131,6 +131,7 @@ def fit(
         batch.micro,
         micro_tokens(recipe, stepper, table, _step_tokens(table, batch, accelerator), MICRO_TOKENS),
         padded=not packed,
+        steps_per_epoch=sampler.steps_per_epoch,
         pin=accelerator.device.type == "cuda",
         in_step=sharding is not None,
     )
@@ -233,12 +234,14 @@ def _compact(recipe: "Recipe", model: Any, table: "TokenTable", reporter: Report
     if launched_sharding():
         reporter.say("compact vocabulary: off, the processes share the whole table between them (FSDP); same result")
         return None
-    reason = why_not_compact(model)
+    reason = "the task draws tokens that the rows don't have" if recipe.draws_tokens else why_not_compact(model)
     if reason is not None:
         if setting is True:
             reporter.say(f"compact vocabulary: off, {reason}")
         return None
-    used = np.union1d(table.distinct_ids, recipe.encoder.tokenizer.all_special_ids)
+    ids = [field.name for field in recipe.fields() if field.name.endswith("input_ids") and not field.target]
+    parts = [table.distinct(name) for name in ids if name in table.columns]
+    used = np.unique(np.concatenate([*parts, recipe.encoder.tokenizer.all_special_ids]))
     embedding = model.get_input_embeddings()
     saved = (embedding.num_embeddings - len(used)) * embedding.embedding_dim * 12
     if setting == "auto" and saved < WORTH_BYTES:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.fields import collate
 from ..data.tokenization import cache_root
 from ..devices import device_name, ran_out_of_memory
 from ..run_directory import write_text
@@ -73,9 +72,9 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
 
 
 def _pass(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", rows: np.ndarray) -> None:
-    batch = collate(table, recipe.fields(), rows).to(stepper.accelerator.device)
+    batch = recipe.batch(table, rows, 0).to(stepper.accelerator.device)
     with stepper.accelerator.no_sync(stepper.model), stepper.packed(batch):
-        stepper.accelerator.backward(recipe.loss(stepper.model(**batch.inputs), batch.targets))
+        stepper.accelerator.backward(recipe.loss(recipe.forward(stepper.model, batch), batch.targets))
 
 
 def _file(recipe: "Recipe", longest: int) -> Path:

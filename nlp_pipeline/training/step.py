@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..config.schema import TrainingConfig
-from ..data.fields import Batch, collate
+from ..data.fields import Batch
 from ..devices import ran_out_of_memory
 from ..errors import OutOfMemoryError
 from .guard import MOST_SKIPPED, bad_rows, stop
@@ -246,16 +246,25 @@ class Stepper:
         """Gradients of the mean loss over the global batch, and this process's part of that loss."""
         import torch
 
-        accelerator = self.accelerator
         # Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
-        entropy = (self.training.seed, given.number, accelerator.process_index)
+        entropy = (self.training.seed, given.number, self.accelerator.process_index)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        passes = [(batch, 1.0) for batch in self._split(given)] + [(batch, 0.0) for batch in given.fillers]
+        return self._accumulate(given, [(b, 1.0) for b in self._split(given)] + [(b, 0.0) for b in given.fillers])
+
+    def _accumulate(self, given: StepInput, passes: list[tuple[Batch, float]]) -> "torch.Tensor":
+        """Gradients of a loss that is a sum over examples: each micro-batch's are added to those before.
+
+        Args:
+            passes: micro-batches, with 1, or 0 for one that counts for nothing.
+        """
+        import torch
+
+        accelerator = self.accelerator
         total = torch.zeros((), device=accelerator.device)
         for number, (batch, counts) in enumerate(passes):
             batch.to(accelerator.device)
             with self._exchange(last=number == len(passes) - 1), self.packed(batch):
-                loss = self.recipe.loss(self.model(**batch.inputs), batch.targets) * counts
+                loss = self.recipe.loss(self.recipe.forward(self.model, batch), batch.targets) * counts
                 # Gradients are averaged over processes; the factor makes the average a sum.
                 accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
             total += loss.detach() / max(given.weight, 1e-12)
@@ -274,8 +283,7 @@ class Stepper:
         if not self.splits:
             return given.batches
         parts = [part for batch in given.batches for part in np.array_split(batch.rows, 2**self.splits) if len(part)]
-        fields = self.recipe.fields()
-        return [collate(self.table, fields, part) for part in parts]
+        return [self.recipe.batch(self.table, part, given.epoch) for part in parts]
 
     def _exchange(self, last: bool) -> Any:
         """Exchange gradients with the other processes only in the last micro-batch.

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+TRAIN, PREDICT = (REPOSITORY / "scripts" / name for name in ("train.py", "predict.py"))
 
 
 def command(script, processes, *words, fsdp=False):
@@ -16,9 +17,9 @@ def command(script, processes, *words, fsdp=False):
     return [*launch, str(REPOSITORY / "accelerate_configs" / name), *number, str(script), *map(str, words)]
 
 
-def launch(script, processes, *words, timeout=280, fsdp=False):
+def launch(script, processes, *words, timeout=280, fsdp=False, given=None):
     """Run it to its end; each process has one thread, as the launcher gives to several."""
     return subprocess.run(
-        command(script, processes, *words, fsdp=fsdp), capture_output=True, text=True, timeout=timeout,
+        command(script, processes, *words, fsdp=fsdp), capture_output=True, text=True, timeout=timeout, input=given,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

@@ -1,30 +1,18 @@
 """Two processes train and score as one does: the same global batches, the same weights up to rounding."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from multi_process.launching import PREDICT, TRAIN, launch
 from safetensors.numpy import load_file
 
-REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.multi_process
 
 
-def launch(script, processes, *arguments, given=None):
-    config = REPOSITORY / "accelerate_configs" / ("cpu_2_processes.yaml" if processes == 2 else "cpu.yaml")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    return subprocess.run(
-        [*command, str(REPOSITORY / "scripts" / script), *map(str, arguments)],
-        input=given, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-
-
 def train(folder, recipe, processes, *overrides):
-    return launch("train.py", processes, recipe, f"output.dir={folder}", *overrides)
+    return launch(TRAIN, processes, recipe, f"output.dir={folder}", *overrides)
 
 
 @pytest.fixture
@@ -80,11 +68,11 @@ def test_two_processes_predict_as_one(tmp_path, recipe):
     answers = []
     for processes in (1, 2):
         output = tmp_path / f"{processes}.jsonl"
-        answer = launch("predict.py", processes, run, rows, "-o", output)
+        answer = launch(PREDICT, processes, run, rows, "-o", output)
         assert answer.returncode == 0, answer.stderr
         assert "21 predictions in" in answer.stdout
         answers.append([json.loads(line) for line in output.read_text().splitlines()])
-    answer = launch("predict.py", 2, run, "-", given=rows.read_text())  # only the main process reads
+    answer = launch(PREDICT, 2, run, "-", given=rows.read_text())  # only the main process reads
     assert answer.returncode == 0, answer.stderr
     answers.append([json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")])
     for found in answers:

@@ -11,11 +11,20 @@ WORDS = ["the card is late", "my money is gone", "where is the card", "send the 
 TEXTS = [f"{WORDS[i % 6]} {'again ' * (i % 4)}" for i in range(14)]
 
 
+def labels_alone(self, folder):
+    from transformers import pipeline
+
+    inputs = [{"text": row[0], "text_pair": row[1]} if isinstance(row, tuple) else row for row in self.plain]
+    return [answer["label"] for answer in pipeline("text-classification", model=folder)(inputs)]
+
+
 class TestSingleLabel(RecipeContract):
     recipe = TextClassification
     rows = [{"id": f"r{i}", "text": text, "label": ["card", "money"]["money" in text or "pay" in text]}
             for i, text in enumerate(TEXTS)]  # fmt: skip
     plain = TEXTS[:5]
+    wrong = [({"text": "x", "label": "loan"}, "'loan'"), ({"text": " ", "label": "card"}, "empty")]
+    alone = labels_alone
 
     def test_pipeline_agrees_with_predict(self, tiny_bert, tmp_path):
         from transformers import pipeline
@@ -124,6 +133,13 @@ class TestMultiLabel(RecipeContract):
     settings = {"options": {"problem": "multi_label"}}
     rows = [{"text": text, "labels": [n for n in ("card", "money", "the") if n in text]} for text in TEXTS]
     plain = TEXTS[:5]
+    wrong = [({"text": "x", "labels": ["loan"]}, "'loan'")]
+
+    def alone(self, folder):
+        from transformers import pipeline
+
+        answers = pipeline("text-classification", model=folder, top_k=None)(self.plain)
+        return [[a["label"] for a in sorted(row, key=lambda a: a["label"]) if a["score"] >= 0.5] for row in answers]
 
     def test_a_rare_label_may_fall_outside_the_training_rows_of_a_carve(self, tiny_bert):
         rows = [*self.rows, *({"text": f"odd {i}", "labels": [f"rare{i}"]} for i in range(10))]
@@ -137,6 +153,12 @@ class TestRegression(RecipeContract):
     settings = {"options": {"problem": "regression"}}
     rows = [{"text": text, "score": len(text) / 20} for text in TEXTS]
     plain = TEXTS[:5]
+    wrong = [({"text": "x", "score": "much"}, "no number")]
+
+    def alone(self, folder):
+        from transformers import pipeline
+
+        return [answer["score"] for answer in pipeline("text-classification", model=folder)(self.plain)]
 
 
 class TestPairWithClassWeights(RecipeContract):
@@ -144,6 +166,8 @@ class TestPairWithClassWeights(RecipeContract):
     settings = {"options": {"class_weights": "balanced"}}
     rows = [{"sentence1": text, "sentence2": TEXTS[i - 1], "label": i % 3 and 1} for i, text in enumerate(TEXTS)]
     plain = [(TEXTS[0], TEXTS[3]), (TEXTS[1], TEXTS[2])]
+    wrong = [({"sentence1": "x", "sentence2": "y", "label": 7}, "'7'")]
+    alone = labels_alone
 
     def test_integer_labels_keep_their_numeric_order(self, tiny_bert, tmp_path):
         recipe = self.make(tiny_bert, tmp_path / "run")

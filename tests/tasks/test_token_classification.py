@@ -17,10 +17,29 @@ SENTENCES = [
 ]
 
 
+def tags_alone(self, folder):
+    """The tag at each word's first sub-word."""
+    import torch
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForTokenClassification.from_pretrained(folder)
+    found = []
+    for words in self.plain:
+        inputs = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+        with torch.no_grad():
+            best = model.eval()(**inputs).logits[0].argmax(-1).tolist()
+        first = dict(reversed(list(zip(inputs.word_ids(), best, strict=True))))
+        found.append([model.config.id2label[first[i]] for i in range(len(words))])
+    return found
+
+
 class TestEntities(RecipeContract):
     recipe = TokenClassification
     rows = [{"tokens": words, "ner_tags": tags} for words, tags in SENTENCES * 5]
     plain = [SENTENCES[0][0], SENTENCES[1][0]]
+    wrong = [({"tokens": ["a", "b"], "ner_tags": ["O"]}, "differ in length")]
+    wrong += [({"tokens": ["a", "b"], "ner_tags": ["O", "X-y"]}, "'X-y'")]
+    alone = tags_alone
 
     def test_predictions_are_one_tag_a_word_even_past_the_maximum_length(self, tiny_bert, tmp_path):
         recipe = self.make(tiny_bert, tmp_path / "run", tokenization={"max_length": 8})
@@ -55,6 +74,8 @@ class TestPlainTags(RecipeContract):
     settings = {"options": {"scheme": "plain", "tag_names": ["DET", "NOUN", "OTHER"]}}
     rows = [{"tokens": words, "pos_tags": [min(2, i) for i in range(len(words))]} for words, _ in SENTENCES * 5]
     plain = [SENTENCES[0][0]]
+    wrong = [({"tokens": ["a"], "pos_tags": [7]}, "tag_names")]
+    alone = tags_alone
 
 
 def test_strange_tags_and_unequal_lengths_are_problems_with_rows(tiny_bert):

@@ -64,7 +64,7 @@ def gradients(recipe, model, rows, micro, processes, tokens=10**6):
     for rank in range(processes):
         model.zero_grad(set_to_none=True)
         padded = recipe.padded_because is not None
-        maker = InputMaker(recipe, recipe.tables["train"], rank, processes, micro, tokens, padded)
+        maker = InputMaker(recipe, recipe.tables["train"], rank, processes, micro, tokens, padded, 10)
         accelerator = OneOfSeveral(rank, processes)
         stepper = Stepper(recipe, model, None, accelerator, recipe.tables["train"], recipe.config.training)
         stepper._gradient(maker((0, rows)))
@@ -148,7 +148,7 @@ def exchange(tiny_bert: str, kind: str, folder: Path) -> None:
     table = recipe.tables["train"]
     stepper = Stepper(recipe, model, None, accelerator, table, recipe.config.training)
     padded = recipe.padded_because is not None
-    maker = InputMaker(recipe, table, accelerator.process_index, accelerator.num_processes, 2, 10**6, padded)
+    maker = InputMaker(recipe, table, accelerator.process_index, accelerator.num_processes, 2, 10**6, padded, 10)
     for number, rows in enumerate(BATCHES):
         model.zero_grad(set_to_none=True)
         stepper._gradient(maker((0, np.array(rows))))

@@ -94,6 +94,14 @@ def assign_groups(rows: int) -> Ints:
     return np.random.default_rng(0).integers(0, RANDOM_GROUPS, rows, np.int16)
 
 
+def sums_tally(columns: Floats) -> Tally:
+    """The tally of a metric that is a function of sums, float64[rows, columns] being what each row adds."""
+    groups = assign_groups(len(columns))
+    table = np.zeros((int(groups.max(initial=-1)) + 1, columns.shape[1]))
+    np.add.at(table, groups, columns)
+    return Tally(sparse.csr_array(table), np.ones(len(table), np.int64), lambda sums: sums)
+
+
 def make_table(groups: int, columns: int, rows: Sequence[Ints], where: Sequence[Ints]) -> sparse.csr_array:
     """A sparse float64[groups, columns] that counts the pairs (row, column), given as parts of one length each."""
     places = np.concatenate(rows), np.concatenate(where)

@@ -9,16 +9,9 @@ import datasets
 import evaluate
 import numpy as np
 
-from nlp_pipeline.evaluation.metrics.outputs import Kind, Outputs
+from nlp_pipeline.evaluation.metrics.outputs import KINDS, Kind, Outputs, is_listed
 from nlp_pipeline.evaluation.metrics.specs import MetricSpec
 
-# what an `evaluate` user passes for each kind of prediction
-_VALUES: dict[Kind, Any] = {
-    "single_label": datasets.Value("int64"),
-    "multi_label": datasets.Sequence(datasets.Value("int64")),
-    "regression": datasets.Value("float64"),
-    "tags": datasets.Sequence(datasets.Value("string")),
-}
 SCORES = "prediction_scores"
 """The column's name in the Hub's roc_auc."""
 
@@ -40,7 +33,7 @@ class BuiltinMetric(evaluate.Metric):
         self.info.module_name = spec.name
 
     def _info(self) -> evaluate.MetricInfo:
-        kinds = [kind for kind in _VALUES if kind in self.spec.kinds]
+        kinds = [kind for kind in KINDS if kind in self.spec.kinds]
         return evaluate.MetricInfo(
             description=self.spec.description,
             citation="",
@@ -51,8 +44,9 @@ class BuiltinMetric(evaluate.Metric):
     def _features(self, kind: Kind) -> datasets.Features:
         if self.spec.needs_scores:
             scores = datasets.Sequence(datasets.Value("float64"))
-            return datasets.Features({"references": _VALUES[kind], SCORES: scores})
-        return datasets.Features({"predictions": _VALUES[kind], "references": _VALUES[kind]})
+            return datasets.Features({"references": _feature(KINDS[kind].references), SCORES: scores})
+        types = {"predictions": KINDS[kind].predictions, "references": KINDS[kind].references}
+        return datasets.Features({name: _feature(kind) for name, kind in types.items()})
 
     def _build_data_dir(self) -> str:
         """No folder: the base class would create one in the user's cache."""
@@ -85,7 +79,7 @@ class BuiltinMetric(evaluate.Metric):
 
     def _copied(self, batch: Any) -> Any:
         # asarray(...).copy(), since np.array(tensor) warns that torch takes no `copy` argument
-        return list(batch) if "tags" in self.spec.kinds else np.asarray(batch).copy()
+        return list(batch) if any(is_listed(kind) for kind in self.spec.kinds) else np.asarray(batch).copy()
 
     def compute(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> dict[str, float]:
         """Compute over the rows given here and those added before, then forget them."""
@@ -123,15 +117,21 @@ class BuiltinMetric(evaluate.Metric):
         return "multi_label" if np.ndim(_concatenate(references)) == 2 else "single_label"
 
 
+def _feature(name: str) -> Any:
+    """The type of `datasets` that a KindSpec names."""
+    value = datasets.Value(name.strip("[]"))
+    return datasets.Sequence(value) if name.startswith("[") else value
+
+
 def _join(batches: list[Any], kind: Kind) -> Any:
     """All batches as one column of the type that `Outputs` states for `kind`."""
-    if kind == "tags":
+    if is_listed(kind):
         # One batch stays as it is: it may be a column that makes its lists when they are asked for.
-        return batches[0] if len(batches) == 1 else [list(tags) for batch in batches for tags in batch]
+        return batches[0] if len(batches) == 1 else [row for batch in batches for row in batch]
     column = _concatenate(batches)
     if kind == "multi_label" and column.dtype == bool:
         return column
-    if kind == "regression":
+    if "float" in KINDS[kind].predictions:
         return column.astype(np.float64)
     labels = column.astype(np.int64)
     if not np.array_equal(labels, column):

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-Kind = Literal["single_label", "multi_label", "regression", "tags"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = str
+
+
+@dataclass(frozen=True)
+class KindSpec:
+    """How a kind's predictions and references are typed for `evaluate`: a type of `datasets`, in brackets a list of it.
+
+    Numbers are kept as arrays, strings as Python lists.
+    """
+
+    predictions: str
+    references: str
+
+
+KINDS: dict[Kind, KindSpec] = {
+    "single_label": KindSpec("int64", "int64"),
+    "multi_label": KindSpec("[int64]", "[int64]"),
+    "regression": KindSpec("float64", "float64"),
+    "tags": KindSpec("[string]", "[string]"),
+    "text": KindSpec("string", "[string]"),
+    "likelihood": KindSpec("float64", "[float64]"),
+}
+"""The kinds of prediction; a new one needs a line here, one in `Outputs`, and metrics that name it."""
+
+
+def is_listed(kind: Kind) -> bool:
+    """Whether a kind's columns are Python lists, of strings or of lists of them, not arrays."""
+    return "string" in KINDS[kind].predictions
 
 
 @dataclass(frozen=True)
@@ -23,6 +49,9 @@ class Outputs:
     | multi_label  | bool[n, labels]                    | float[n, labels], each in [0, 1]    |
     | regression   | float[n], in the target's own unit | None                                |
     | tags         | n lists of tag strings, equal long | None                                |
+    | text         | n strings; n lists of right ones   | None                                |
+    | likelihood   | float[n], -log p of a text in nats | None                                |
+    |              | float[n, 2], its tokens and bytes  |                                     |
 
     `scores` are probabilities, or None where no metric asked for them. `reference_scores` float[n] may stand in for
     them: each row's probability of its reference, a single_label row's share in the log loss. `label_names` has one
@@ -31,8 +60,8 @@ class Outputs:
     """
 
     kind: Kind
-    predictions: np.ndarray[Any, Any] | Sequence[list[str]]
-    references: np.ndarray[Any, Any] | Sequence[list[str]]
+    predictions: np.ndarray[Any, Any] | Sequence[Any]
+    references: np.ndarray[Any, Any] | Sequence[Any]
     scores: np.ndarray[Any, Any] | None = None
     label_names: tuple[str, ...] = ()
     reference_scores: np.ndarray[Any, Any] | None = None
@@ -60,5 +89,5 @@ class Outputs:
                 )
 
     def __len__(self) -> int:
-        """Number of rows: examples, or sentences for tags."""
+        """Number of rows: texts, pairs, or sentences for tags."""
         return len(self.references)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STATISTICS = ("precision", "recall", "f1")
 AVERAGES = ("macro", "micro", "weighted")
-COUNTING = ("classification", "tagging")
+COUNTING = ("classification", "tagging", "answers", "likelihood")
 """Modules whose metrics are functions of counts."""
 
 
@@ -161,6 +161,31 @@ def _table() -> dict[str, MetricSpec]:
         _spec("mae", numbers, "regression:mae", "mean absolute error, in target units", greater_is_better=False),
         _spec("r2", numbers, "regression:r2", "share of the references' variance that is explained"),
         _spec("seqeval", "tags", "tagging:seqeval", "entity-level precision, recall and f1", main_key="f1"),
+        _spec(
+            "perplexity",
+            "likelihood",
+            "likelihood:perplexity",
+            "exp of the mean negative log-likelihood of a token",
+            greater_is_better=False,
+        ),
+        _spec(
+            "pseudo_perplexity",
+            "likelihood",
+            "likelihood:perplexity",
+            "perplexity of a token that is hidden, given all the others of its text",
+            options={"name": "pseudo_perplexity"},
+            greater_is_better=False,
+        ),
+        _spec(
+            "bits_per_byte",
+            "likelihood",
+            "likelihood:bits_per_byte",
+            "negative log2-likelihood of a text by its bytes",
+            greater_is_better=False,
+        ),
+        _spec(
+            "squad", "text", "answers:squad", "exact match and F1 of the words, as SQuAD's own script", main_key="f1"
+        ),
     ]
     return {spec.name: spec for spec in specs}
 

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from nlp_pipeline.evaluation.metrics.compute import compute_metrics, wants_scores
-from nlp_pipeline.evaluation.metrics.outputs import Kind, Outputs
+from nlp_pipeline.evaluation.metrics.outputs import Kind, Outputs, is_listed
 from nlp_pipeline.evaluation.metrics.specs import METRICS
 
 SPILL_BYTES = 64 * 2**20
@@ -34,7 +34,7 @@ class OutputStore:
         self._rows = rows
         self._whole = any(wants_scores(name) for name in self.names)
         self._chosen = any(name in METRICS and METRICS[name].reference_score_does for name in self.names)
-        self._columns: dict[str, GrowingArray | TagColumn] = {}
+        self._columns: dict[str, GrowingArray | TagColumn | TextColumn] = {}
         self._grouped = 0
         self._first: tuple[Kind, tuple[str, ...]] | None = None
 
@@ -46,20 +46,23 @@ class OutputStore:
             columns["scores"] = outputs.scores
         elif outputs.scores is not None and self._chosen:
             columns["reference_scores"] = outputs.scores[np.arange(len(outputs)), np.asarray(outputs.references)]
+        elif outputs.reference_scores is not None and self._chosen:
+            columns["reference_scores"] = outputs.reference_scores
         if outputs.row_of is not None:
             columns["row_of"] = outputs.row_of + self._grouped
             self._grouped += int(outputs.row_of.max(initial=-1)) + 1
+        listed = is_listed(outputs.kind)
         for name, values in columns.items():
-            tags = outputs.kind == "tags"
             if name not in self._columns:
-                self._columns[name] = TagColumn() if tags else GrowingArray(self._rows)
-            self._columns[name].append(values if tags else np.asarray(values))  # type: ignore[arg-type]
+                texts = TagColumn if outputs.kind == "tags" else TextColumn
+                self._columns[name] = texts() if listed else GrowingArray(self._rows)
+            self._columns[name].append(values if listed else np.asarray(values))  # type: ignore[arg-type]
 
     def outputs(self) -> Outputs:
         """All of them, as views; at least one window must have come."""
         assert self._first is not None, "no window was added"
         kind, names = self._first
-        columns = {k: c if isinstance(c, TagColumn) else c.array for k, c in self._columns.items()}
+        columns = {k: c.array if isinstance(c, GrowingArray) else c for k, c in self._columns.items()}
         return Outputs(kind, label_names=names, **columns)  # type: ignore[arg-type]
 
     def compute(self) -> dict[str, float]:
@@ -95,6 +98,14 @@ class GrowingArray:
         """The rows so far, as a view."""
         assert self._array is not None, "nothing was appended"
         return self._array[: self._rows]
+
+
+class TextColumn(list[Any]):
+    """Texts, or lists of them, as they are."""
+
+    def append(self, texts: Sequence[Any]) -> None:
+        """Add those of some rows."""
+        self.extend(texts)
 
 
 class TagColumn(Sequence[list[str]]):
