@@ -273,7 +273,8 @@ def _load_optimizer(path: Path, optimizer: Any) -> None:
         raise CheckpointError(f"{path} holds the state of another optimizer; {START_ANEW}")
     for name, entries in saved.items():
         optimizer.state[parameters[name]] = {
-            entry: value.reshape(()) if entry == "step" else value.to(parameters[name].device)
+            # The fused optimizer counts its steps on the device too.
+            entry: (value.reshape(()) if entry == "step" else value).to(parameters[name].device)
             for entry, value in entries.items()
         }
 
