@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .labels import shown
 from .problems import RowProblem
 
@@ -75,3 +77,37 @@ def tag_problems(rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: s
             "was read as B-"
         )
     return [], RowProblem(note, "tags", {split: loose})
+
+
+def named(tags: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """Tags by their names, where they are class ids and `names` has one for each."""
+    return [names[int(tag)] if tag.isdigit() else tag for tag in tags] if names else list(tags)
+
+
+def unnamed(
+    rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: str, names: Sequence[str] | None, entities: bool
+) -> RowProblem | None:
+    """Class ids without names are a problem where tags are entities', ids beyond the names always."""
+    known = len(names or ())
+    if not known and not entities:
+        return None
+    bad = [i for i, tags in zip(row_ids, rows, strict=True) if any(t.isdigit() and int(t) >= known for t in tags)]
+    if not bad:
+        return None
+    have = f"only {known} names" if known else "no names"
+    fix = "give options.tag_names=[O,B-…,I-…]"
+    return RowProblem(f"{split}: the tags of rows {shown(bad)} hold class ids with {have}; {fix}", "tags", {split: bad})
+
+
+def first_of_word(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """bool[tokens], true on the first sub-word of each word.
+
+    Args:
+        words: int[tokens], the word of each token, -1 for special tokens.
+        offsets: int[rows + 1], where each row begins.
+    """
+    before = np.empty_like(words)
+    before[1:] = words[:-1]
+    before[offsets[:-1][offsets[:-1] < len(words)]] = -1
+    first: np.ndarray = (words >= 0) & (words != before)
+    return first

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .metrics.answers import token_f1
+
 if TYPE_CHECKING:
     from ..data.text_windows import Windows
 
@@ -78,3 +80,31 @@ def best_threshold(leads: np.ndarray, gains: np.ndarray) -> float:
     edges = np.concatenate([[leads[order[0]] - 1.0], leads[order]])
     tied = np.append(edges[1:] == edges[:-1], False)  # rows of equal lead are on one side together
     return float(edges[np.argmax(np.where(tied, -np.inf, sums))])
+
+
+def answer_record(context: str, windows: Sequence[np.ndarray], threshold: float | None, shown: int) -> dict[str, Any]:
+    """The best answer as `prediction` with its `score`, `start` and `end`, and the `n_best` ones.
+
+    Args:
+        windows: a row's, as `best_spans` gives them.
+        threshold: from which lead on there is no answer, "", instead; None where there always is one.
+        shown: how many answers `n_best` lists.
+    """
+    none, spans = merged(windows)
+    scores = np.array([*(score for _, _, score in spans), *([] if threshold is None else [none])])
+    chances = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    listed = [
+        {"text": context[start:end], "start": start, "end": end, "score": float(chance)}
+        for (start, end, _), chance in zip(spans, chances, strict=False)
+    ]
+    if threshold is not None and none - spans[0][2] > threshold:
+        listed.insert(0, {"text": "", "start": 0, "end": 0, "score": float(chances[-1])})
+    best = {name: value for name, value in listed[0].items() if name != "text"}
+    return {"prediction": listed[0]["text"], **best, "n_best": listed[:shown]}
+
+
+def answer_gain(context: str, right: Sequence[str], windows: Sequence[np.ndarray]) -> tuple[float, float]:
+    """By how much no answer scores higher than the best span, and how much higher the span's F1 is."""
+    none, spans = merged(windows)
+    start, end, score = spans[0]
+    return none - score, token_f1(context[start:end], right) - token_f1("", right)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import Config
+from ..data.choices import choice_problems, places
 from ..data.columns import Column
 from ..data.fields import Field
-from ..data.labels import column, shown
-from ..data.problems import RowProblem
+from ..data.labels import column
 from ..data.token_table import grouped
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
@@ -69,18 +69,7 @@ class MultipleChoice(Recipe):
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Labels that are none of their row's choices, and rows with nothing to choose from."""
-        choices, ids = column(rows, "choices"), column(rows, "row_id")
-        single = [i for i, texts in zip(ids, choices, strict=True) if len(texts) < 2]
-        wrong = [i for i, place in zip(ids, places(column(rows, "label"), choices), strict=True) if place < 0]
-        problems: list[str] = []
-        if single:
-            message = f"{split}: rows {shown(single)} have fewer than two choices; remove these rows"
-            problems.append(RowProblem(message, "values", {split: single}))
-        if wrong:
-            message = f"{split}: the labels of rows {shown(wrong)} name none of their choices; "
-            message += "expected a choice's place from 0 on, its letter from A on, or its text"
-            problems.append(RowProblem(message, "unseen_label", {split: wrong}))
-        return problems
+        return choice_problems(column(rows, "label"), column(rows, "choices"), column(rows, "row_id"), split)
 
     def fields(self) -> tuple[Field, ...]:
         """A sequence a choice, and the right one's place."""
@@ -160,17 +149,3 @@ class MultipleChoice(Recipe):
             'inputs = tokenizer(["the prompt"] * len(choices), choices, padding=True, return_tensors="pt")\n'
             "print(model(**{name: tensor[None] for name, tensor in inputs.items()}).logits)"
         )
-
-
-def places(labels: Sequence[str], choices: Sequence[Sequence[str]]) -> np.ndarray:
-    """int64[rows], the place of each row's label among its choices; -1 where it names none."""
-    return np.array([_place(label, texts) for label, texts in zip(labels, choices, strict=True)], np.int64)
-
-
-def _place(label: str, texts: Sequence[str]) -> int:
-    if label.isdigit() and int(label) < len(texts):
-        return int(label)
-    if label in texts:
-        return texts.index(label)
-    letter = ord(label.upper()) - ord("A") if len(label) == 1 else -1
-    return letter if 0 <= letter < len(texts) else -1

@@ -13,8 +13,7 @@ from ..data.labels import column
 from ..data.squad import check_spans
 from ..data.text_windows import encode_windows
 from ..evaluation.metrics import Kind, Outputs
-from ..evaluation.metrics.answers import token_f1
-from ..evaluation.spans import best_spans, best_threshold, merged, span_labels
+from ..evaluation.spans import answer_gain, answer_record, best_spans, best_threshold, span_labels
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -125,21 +124,9 @@ class QuestionAnswering(Recipe):
 
     def postprocess(self, values: Sequence[Any], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """The best answer with its probability and place, and the next best; "" where there is none."""
-        records = []
-        for row_id, context, windows in zip(column(rows, "row_id"), column(rows, "context"), values, strict=True):
-            none, spans = merged(windows)
-            scores = np.array([*(score for _, _, score in spans), *([none] if self.tuned else [])])
-            chances = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
-            listed = [
-                {"text": context[a:b], "start": a, "end": b, "score": float(chance)}
-                for (a, b, _), chance in zip(spans, chances, strict=False)
-            ]
-            if self._is_none(none, spans):
-                listed.insert(0, {"text": "", "start": 0, "end": 0, "score": float(chances[-1])})
-            best = {name: value for name, value in listed[0].items() if name != "text"}
-            listed = listed[: self.options.n_best]
-            records.append({"row_id": row_id, "prediction": listed[0]["text"], **best, "n_best": listed})
-        return records
+        table = zip(column(rows, "row_id"), column(rows, "context"), values, strict=True)
+        threshold, shown = self.tuned.get("null_threshold"), self.options.n_best
+        return [{"row_id": i, **answer_record(context, windows, threshold, shown)} for i, context, windows in table]
 
     def outputs(self, values: Sequence[Any], rows: "datasets.Dataset") -> Outputs:
         """The best texts beside all the right ones."""
@@ -147,12 +134,8 @@ class QuestionAnswering(Recipe):
 
     def tune(self, values: Sequence[Any], rows: "datasets.Dataset") -> None:
         """How much better no answer must score than the best one: what gives the highest F1."""
-        leads, gains = [], []
-        for context, right, windows in zip(column(rows, "context"), right_texts(rows), values, strict=True):
-            none, spans = merged(windows)
-            leads.append(none - spans[0][2])
-            gains.append(token_f1(context[spans[0][0] : spans[0][1]], right) - token_f1("", right))
-        self.tuned = {"null_threshold": best_threshold(np.array(leads), np.array(gains))}
+        found = [answer_gain(*row) for row in zip(column(rows, "context"), right_texts(rows), values, strict=True)]
+        self.tuned = {"null_threshold": best_threshold(*np.array(found).T)}
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """The context's first sentence."""
@@ -161,9 +144,6 @@ class QuestionAnswering(Recipe):
             return Outputs("text", [text.partition(". ")[0] for text in column(rows, "context")], right_texts(rows))
 
         return "first sentence", guess
-
-    def _is_none(self, none: float, spans: Sequence[tuple[int, int, float]]) -> bool:
-        return bool(self.tuned) and none - spans[0][2] > self.tuned["null_threshold"]
 
 
 def right_texts(rows: "datasets.Dataset") -> list[list[str]]:

@@ -10,6 +10,7 @@ from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import ClassWeights, Labels, column, label_weights, log_odds, require_labels
+from ..evaluation.classification import close_calls, label_outputs, label_record, probabilities
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
 
@@ -22,26 +23,13 @@ if TYPE_CHECKING:
     from ..data.splits import Splits
     from ..data.tokenization import Encoder
 
-TEXT = (
-    "sentence",
-    "sentence1",
-    "premise",
-    "content",
-    "message",
-    "review",
-    "utterance",
-    "query",
-    "question",
-    "body",
-)
+TEXT = tuple("sentence sentence1 premise content message review utterance query question body".split())
 PAIR = ("sentence2", "hypothesis", "text2", "passage")
 TARGETS = {
     "single_label": Column("label", "label", ("intent", "category", "class", "topic", "target"), is_label=True),
     "multi_label": Column("labels", "label_list", ("label", "tags", "intents", "categories"), is_label=True),
     "regression": Column("score", "number", ("label", "rating", "target", "value"), is_label=True),
 }
-CLOSE = 0.03
-"""A lead below this share of the spread of a row's logits is a close call; bfloat16 was seen to move it by 0.012."""
 METRICS = {
     "single_label": ("accuracy", "f1_macro"),
     "multi_label": ("f1_micro", "f1_macro", "accuracy"),
@@ -190,40 +178,14 @@ class TextClassification(Recipe):
         return list(outputs.logits.float().cpu().numpy())
 
     def unsure(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
-        """Rows whose best label (or whose nearest to the threshold) leads by little; a number is never sure."""
-        if self.kind == "regression":
-            return None
-        if not len(values):
-            return np.zeros(0, np.int64)
-        logits = np.stack(values)
-        spread = logits.max(-1) - logits.min(-1)
-        if self.kind == "single_label":
-            ordered = np.partition(logits, -2, axis=-1)
-            lead = ordered[:, -1] - ordered[:, -2]
-        else:
-            threshold = np.log(self.options.threshold / (1 - self.options.threshold))
-            lead = np.abs(logits - threshold).min(-1)
-        return np.flatnonzero(lead <= CLOSE * spread)
+        """Close calls."""
+        return close_calls(values, self.kind, self.options.threshold)
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """A label with its probability, the labels above the threshold, or a number."""
-        records = []
-        names = self.labels.names if self.labels else ()
-        for row_id, scores in zip(column(rows, "row_id"), self._scores(values), strict=True):
-            record: dict[str, Any] = {"row_id": row_id}
-            if self.kind == "regression":
-                record["prediction"] = float(scores[0])
-            elif self.kind == "single_label":
-                best = int(scores.argmax())
-                record |= {"prediction": names[best], "score": float(scores[best])}
-            else:
-                chosen = np.flatnonzero(scores >= self.options.threshold)
-                record |= {
-                    "prediction": [names[i] for i in chosen],
-                    "scores": {names[i]: float(scores[i]) for i in chosen},
-                }
-            records.append(record)
-        return records
+        names, kind = self.labels.names if self.labels else (), self.kind
+        scores = zip(column(rows, "row_id"), self._scores(values), strict=True)
+        return [{"row_id": i, **label_record(row, kind, names, self.options.threshold)} for i, row in scores]
 
     def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
         """Ids, 0/1 rows or numbers."""
@@ -240,27 +202,12 @@ class TextClassification(Recipe):
         return "most frequent label", lambda rows: self._outputs(np.tile(shares, (len(rows), 1)), rows)
 
     def _outputs(self, scores: np.ndarray, rows: "datasets.Dataset") -> Outputs:
-        if self.labels is None:
-            references = np.asarray(column(rows, self.target.name), np.float64)
-            return Outputs("regression", scores[:, 0].astype(np.float64), references)
-        names = self.labels.names
-        if self.kind == "single_label":
-            references = self.labels.encode(column(rows, self.target.name))
-            return Outputs("single_label", scores.argmax(-1), references, scores, names)
-        references = np.zeros(scores.shape, bool)
-        for i, row in enumerate(self._label_lists(rows)):
-            references[i, self.labels.encode(row)] = True
-        return Outputs("multi_label", scores >= self.options.threshold, references, scores, names)
+        given = column(rows, self.target.name)
+        return label_outputs(scores, given, self.kind, self.labels, self.options.threshold)
 
     def _scores(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities [rows, labels], or the number itself [rows, 1]."""
-        logits = np.stack(values) if len(values) else np.zeros((0, len(self.labels or (0,))), np.float32)
-        if self.kind == "regression":
-            return logits
-        if self.kind == "multi_label":
-            return 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
-        exponents = np.exp(logits - logits.max(-1, keepdims=True))
-        return exponents / exponents.sum(-1, keepdims=True)
+        return probabilities(values, self.kind, len(self.labels or (0,)))
 
     def _label_lists(self, rows: "datasets.Dataset") -> list[list[str]]:
         values = column(rows, self.target.name)

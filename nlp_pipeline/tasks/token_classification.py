@@ -10,9 +10,8 @@ from ..config.keywords import SPLITS
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
-from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels, shown
-from ..data.problems import RowProblem
-from ..data.tags import entities, inside_tag, repair, tag_problems
+from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels
+from ..data.tags import entities, first_of_word, inside_tag, named, repair, tag_problems, unnamed
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
 
@@ -94,7 +93,7 @@ class TokenClassification(Recipe):
     def _malformed(self, rows: "datasets.Dataset", split: str) -> tuple[list[str], str | None]:
         """Problems, and a note on what will be repaired."""
         raw, row_ids = column(rows, "tags"), column(rows, "row_id")
-        if (bad := self._unnamed(raw, row_ids, split)) is not None:
+        if (bad := unnamed(raw, row_ids, split, self.options.tag_names, self.kind == "tags")) is not None:
             return [bad], None
         return tag_problems([self._named(tags) for tags in raw], row_ids, split) if self.kind == "tags" else ([], None)
 
@@ -225,37 +224,9 @@ class TokenClassification(Recipe):
         return repair(named) if self.kind == "tags" else named
 
     def _named(self, tags: Sequence[str]) -> list[str]:
-        names = self.options.tag_names
-        return [names[int(tag)] if tag.isdigit() else tag for tag in tags] if names else list(tags)
-
-    def _unnamed(self, rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: str) -> str | None:
-        """Class ids without names are a problem in IOB2, ids beyond the names always."""
-        known = len(self.options.tag_names or ())
-        if not known and self.kind != "tags":
-            return None
-        bad = [i for i, tags in zip(row_ids, rows, strict=True) if any(t.isdigit() and int(t) >= known for t in tags)]
-        if not bad:
-            return None
-        have = f"only {known} names" if known else "no names"
-        fix = "give options.tag_names=[O,B-…,I-…]"
-        message = f"{split}: the tags of rows {shown(bad)} hold class ids with {have}; {fix}"
-        return RowProblem(message, "tags", {split: bad})
+        return named(tags, self.options.tag_names)
 
     @property
     def _known(self) -> Labels:
         assert self.labels is not None, "labels are learned in load()"
         return self.labels
-
-
-def first_of_word(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """bool[tokens], true on the first sub-word of each word.
-
-    Args:
-        words: int[tokens], the word of each token, -1 for special tokens.
-        offsets: int[rows + 1], where each row begins.
-    """
-    before = np.empty_like(words)
-    before[1:] = words[:-1]
-    before[offsets[:-1][offsets[:-1] < len(words)]] = -1
-    first: np.ndarray = (words >= 0) & (words != before)
-    return first

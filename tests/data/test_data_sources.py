@@ -15,7 +15,7 @@ from nlp_pipeline.secrets import hide_password
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("train.csv", "b.csv", "x.txt", "x.xlsx", "noending"):
+    for name in ("train.csv", "b.csv", "x.log", "x.xlsx", "noending"):
         (tmp_path / name).write_text("text,label\na,b\n")
     (tmp_path / "empty.csv").touch()
     (tmp_path / "sub").mkdir()
@@ -39,24 +39,24 @@ def folder(tmp_path: Path) -> Path:
         ({"train": "*.parquet"}, ['train: no file matches "*.parquet" (looked in {0})']),
         ({"train": "empty.csv"}, ['train: "empty.csv" is empty (0 bytes)']),
         (
-            {"train": "x.txt"},
+            {"train": "x.log"},
             [
-                'train: the ending ".txt" of "x.txt" does not tell the format; set data.format to csv, tsv, json, jsonl '
-                "or parquet."
+                'train: the ending ".log" of "x.log" does not tell the format; set data.format to csv, tsv, json, jsonl, '
+                "parquet or txt."
             ],
         ),
         (
             {"train": "noending"},
             [
                 'train: "noending", which has no ending, does not tell the format; set data.format to csv, tsv, json, '
-                "jsonl or parquet."
+                "jsonl, parquet or txt."
             ],
         ),
         (
             {"train": "x.xlsx"},
             [
                 'train: the ending ".xlsx" of "x.xlsx" does not tell the format; set data.format to csv, tsv, json, '
-                "jsonl or parquet. Save a spreadsheet as CSV first."
+                "jsonl, parquet or txt. Save a spreadsheet as CSV first."
             ],
         ),
         (

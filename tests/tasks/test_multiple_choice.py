@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_pipeline import MultipleChoice
-from nlp_pipeline.tasks.multiple_choice import places
+from nlp_pipeline.data.choices import places
 
 PROMPTS = ["where is the card", "what is late", "who is paid", "when do we pay"]
 CHOICES = ["in london", "the parcel is late " * 3, "you", "on the first of the month", "no"]

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_pipeline import DataError, TokenClassification
-from nlp_pipeline.data.tags import entities, repair, tag_problems
-from nlp_pipeline.tasks.token_classification import first_of_word
+from nlp_pipeline.data.tags import entities, first_of_word, repair, tag_problems
 
 SENTENCES = [
     (["the", "card", "from", "Leeds", "came"], ["O", "O", "O", "B-place", "O"]),
