@@ -53,13 +53,17 @@ class Plan:
     total_steps: int
     evaluate_every: int
     save_every: int | None
+    length_setting: str = "training.epochs"
+    """The setting that `total_steps` follows from, for messages."""
 
     @classmethod
     def make(cls, config: Config, steps_per_epoch: int) -> "Plan":
         """From the settings and the number of optimizer steps in an epoch."""
         total = config.training.max_steps or max(1, math.ceil(config.training.epochs * steps_per_epoch))
         every = config.evaluation.every
-        return cls(steps_per_epoch, total, steps_per_epoch if every == "epoch" else every, config.checkpoint.every)
+        evaluate_every = steps_per_epoch if every == "epoch" else every
+        setting = "training.max_steps" if config.training.max_steps else "training.epochs"
+        return cls(steps_per_epoch, total, evaluate_every, config.checkpoint.every, setting)
 
     def evaluates_after(self, step: int) -> bool:
         """Whether an evaluation follows optimizer step number `step` (counted from 1)."""
@@ -291,7 +295,7 @@ def _resume(
         state = load_checkpoint(path, model, optimizer)
         if state.step > plan.total_steps:
             raise ConfigError(
-                f"training.epochs: {run.path} has trained {state.step:,} steps already, more than the "
+                f"{plan.length_setting}: {run.path} has trained {state.step:,} steps already, more than the "
                 f"{plan.total_steps:,} wanted now; {START_ANEW}"
             )
         reporter.say(f"going on from {path.name} ({state.examples:,} rows seen)")
