@@ -1,7 +1,9 @@
 """Which devices and which arithmetic: `accelerate launch` decides; without it, what the machine has."""
 
+import gc
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,7 +149,19 @@ def leave_processes() -> None:
     """Leave the group of processes, if there is one: a process that just exits can abort the others."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        _let_go(sys.exc_info()[1])
         torch.distributed.destroy_process_group()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of an error hold: a DDP model that outlives its process group can end in a deadlock.
+
+    Its reducer would then be the last to hold the group, and wait, holding Python's lock, for a thread that wants it.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()
 
 
 def has_bf16() -> bool:

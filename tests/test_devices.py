@@ -1,10 +1,12 @@
 """What is set up for the device."""
 
 import platform
+import weakref
 
 import pytest
+import torch
 
-from nlp_pipeline.devices import keep_freed_memory
+from nlp_pipeline.devices import keep_freed_memory, leave_processes
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
@@ -12,3 +14,21 @@ def test_freed_memory_is_kept_unless_the_user_has_settings(monkeypatch):
     assert keep_freed_memory()
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
     assert not keep_freed_memory()
+
+
+def test_what_an_error_holds_is_freed_before_the_process_group_is_left():
+    held = []
+
+    def fail():
+        model = torch.nn.Linear(1, 1)
+        held.append(weakref.ref(model))
+        raise ValueError
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        fail()
+    except ValueError:
+        assert held[0]() is not None
+        leave_processes()
+        assert held[0]() is None
+    assert not torch.distributed.is_initialized()

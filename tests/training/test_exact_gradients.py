@@ -1,6 +1,7 @@
 """Any split of one global batch into micro-batches and processes gives the gradient of the whole batch."""
 
 import contextlib
+import gc
 import json
 import subprocess
 import sys
@@ -158,6 +159,11 @@ def exchange(tiny_bert: str, kind: str, folder: Path) -> None:
     if accelerator.is_main_process:
         (folder / "processes.json").write_text(json.dumps(accelerator.num_processes))
     accelerator.wait_for_everyone()
+    # DDP's reducer must not be the last to hold the process group: destroyed with Python's lock held, it waits for a
+    # thread that waits for the lock.
+    accelerator.free_memory()
+    del model, stepper
+    gc.collect()
     accelerator.end_training()
 
 
