@@ -13,9 +13,10 @@ from urllib.parse import unquote
 
 VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_]\w*)\}", re.ASCII)
 SECRET_NAME = re.compile(
-    r"(?i)(?:^|_)(?:tokens?|secrets?|passw(?:or)?d|passphrase|pwd|api_?key|access_?key|private_?key|credentials?)(?:_|$)"
+    r"(?i)(?!PWD$)(?:^|.*_)"
+    r"(?:tokens?|secrets?|passw(?:or)?d|passphrase|pwd|api_?key|access_?key|private_?key|credentials?)(?:_|$)"
 )
-"""Names of environment variables whose values are taken for secrets."""
+"""Names of environment variables whose values are taken for secrets; PWD is the shell's working folder."""
 SHORTEST_SECRET = 8
 SHORTEST_EXPANDED = 4
 """Shorter values are left alone: replacing each `1` or `dev` would spoil messages and hide nothing."""
@@ -76,7 +77,7 @@ def hide(text: str) -> str:
     """A text without passwords of URLs and without the values of environment variables named like secrets."""
     if "://" in text or "=" in text:
         text = hide_password(text)
-    secrets = (v for k, v in os.environ.items() if len(v) >= SHORTEST_SECRET and v in text and SECRET_NAME.search(k))
+    secrets = (v for k, v in os.environ.items() if len(v) >= SHORTEST_SECRET and v in text and SECRET_NAME.match(k))
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text

@@ -228,3 +228,9 @@ def test_a_hidden_password_is_no_password():
     """A recipe that a run wrote, used again."""
     problems = plan_sources(DataConfig(train="postgresql://me:***@host/db", query="select 1")).problems
     assert "holds *** where a password was hidden" in problems[0]
+
+
+def test_the_working_folder_is_no_secret(monkeypatch):
+    monkeypatch.setenv("PWD", "/home/me/project")
+    monkeypatch.setenv("DB_PWD", "hunter2hunter2")
+    assert hide("/home/me/project/rows.csv by hunter2hunter2") == "/home/me/project/rows.csv by ***"
