@@ -15,6 +15,9 @@ import torch
 WORTH_BYTES = 16 * 2**20
 """Least saving (gradient and two moments, float32) for which the table is compacted without being asked to."""
 
+BLOCK = 2**16
+"""Numbers that are decayed by one pending step after another while they lie in a CPU's cache."""
+
 
 def why_not_compact(model: Any) -> str | None:
     """Why the input embedding has to stay whole; None when it need not."""
@@ -50,7 +53,8 @@ class CompactVocabulary:
         self.slots[self.used] = torch.arange(len(ids), device=self.whole.device)
         self.compact = torch.nn.Parameter(self.whole.detach()[self.used].clone())
         self.padding_id = self.embedding.padding_idx
-        self.decayed = 1.0
+        self.pending: list[float] = []
+        """The factors by which the steps since the last merge would have decayed the rows left out."""
         self.hook: Any = None
         self._shrink()
 
@@ -68,7 +72,7 @@ class CompactVocabulary:
         """Note the weight decay that the step would have given to the rows left out."""
         for group in optimizer.param_groups:
             if any(parameter is self.compact for parameter in group["params"]):
-                self.decayed *= 1.0 - group["lr"] * group["weight_decay"]
+                self.pending.append(1.0 - group["lr"] * group["weight_decay"])
 
     @contextmanager
     def expanded(self) -> Iterator[None]:
@@ -84,13 +88,20 @@ class CompactVocabulary:
     def remove(self) -> None:
         """Merge what was trained into the whole table and put that back."""
         with torch.no_grad():
-            if self.decayed != 1.0:
-                self.whole.mul_(self.decayed)
-                self.decayed = 1.0
+            self._decay()
             self.whole[self.used] = self.compact.to(self.whole)
         self.embedding.weight = self.whole
         self.embedding.num_embeddings, self.embedding.padding_idx = len(self.whole), self.padding_id
         self.hook.remove()
+
+    def _decay(self) -> None:
+        """Decay the table step by step: by one product of them, its last bits would depend on when that was done."""
+        numbers = self.whole.view(-1)
+        size = BLOCK if numbers.device.type == "cpu" else len(numbers)  # elsewhere each pass is a launch
+        for block in numbers.split(size):
+            for factor in self.pending:
+                block.mul_(factor)
+        self.pending.clear()
 
     def _shrink(self) -> None:
         self.embedding.weight = self.compact

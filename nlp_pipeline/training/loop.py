@@ -290,6 +290,7 @@ def _resume(
     path, notes = find_checkpoint(run.checkpoints, identity)
     for note in notes:
         reporter.say(note)
+    _agree(path.name if path else None, run, accelerator)
     state = TrainState()
     if path is not None:
         state = load_checkpoint(path, model, optimizer)
@@ -311,6 +312,25 @@ def _resume(
         run.rewind_log(state.step if path is not None else -1, state.log_size, state.evaluations)
         remove_after(run.checkpoints, state.step)
     return state
+
+
+def _agree(found: str | None, run: RunDirectory, accelerator: "Accelerator") -> None:
+    """Refuse to go on from different checkpoints, before any process touches one.
+
+    Raises:
+        ConfigError: a process sees another newest checkpoint than the main one, as on a disk of its own.
+    """
+    if accelerator.num_processes == 1:
+        return
+    from accelerate.utils import gather_object
+
+    names = gather_object([found])
+    if len(set(names)) > 1:
+        each = ", ".join(f"process {number}: {name or 'none'}" for number, name in enumerate(names))
+        raise ConfigError(
+            f"output.dir: the processes find different checkpoints in {run.path} ({each}); expected a folder that all "
+            "of them share, and that nothing else changes"
+        )
 
 
 def _stopping(signals: StopSignals, accelerator: "Accelerator", agreed: bool) -> int:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 
 def write_recipe(folder, model):
-    """60 steps with dropout and accumulation, a checkpoint every second one."""
+    """60 steps with dropout, accumulation and a compact vocabulary, a checkpoint every second one."""
     rows = [{"text": f"the card {i} is late " * (1 + i % 4), "label": "abc"[i % 3]} for i in range(48)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {
@@ -23,7 +23,14 @@ def write_recipe(folder, model):
         "model": model,
         "data": {"train": str(folder / "rows.jsonl"), "validation": str(folder / "rows.jsonl")},
         "batch": {"size": 8, "micro": 3},
-        "training": {"max_steps": 60, "learning_rate": 1e-3, "precision": "fp32", "log_every": 5},
+        "training": {
+            "max_steps": 60,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.1,
+            "compact_vocabulary": True,
+            "precision": "fp32",
+            "log_every": 5,
+        },
         "evaluation": {"every": 20},
         "checkpoint": {"every": 2, "keep": 2},
     }

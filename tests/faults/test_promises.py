@@ -60,6 +60,20 @@ def test_best_and_last_survive_any_limit(make, monkeypatch, keep):
     assert recipe.results["training"]["best_step"] == 2
 
 
+@pytest.mark.parametrize("compact", [False, True])
+def test_when_a_run_saves_changes_no_bit_of_its_weights(make, compact):
+    """Stopped by a signal it saves once more than the run left alone."""
+    from safetensors.numpy import load_file
+
+    found = []
+    for every in (1, 4):
+        recipe = make(str(every), {"every": every}, evaluation={"every": 6}, compact_vocabulary=compact,
+                      weight_decay=0.1, learning_rate=1e-3)  # fmt: skip
+        recipe.run(progress=False)
+        found.append(load_file(recipe.run_directory.model / "model.safetensors"))
+    assert all((found[0][name] == found[1][name]).all() for name in found[1])
+
+
 def test_the_evaluations_come_back_from_the_checkpoint_when_the_log_is_lost(make, monkeypatch):
     recipe = make()
     cut_after(monkeypatch, recipe, 5)

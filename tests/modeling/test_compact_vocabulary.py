@@ -63,6 +63,30 @@ def test_the_same_table_as_without():
     assert not embedding._forward_pre_hooks
 
 
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_when_the_table_is_merged_changes_no_bit(monkeypatch, size):
+    """A run that is stopped by a signal saves at a step at which the one left alone doesn't."""
+    monkeypatch.setattr("nlp_pipeline.modeling.compact_vocabulary.BLOCK", size)
+
+    def merged(compact):
+        with compact.expanded():
+            pass
+
+    tables = []
+    for between in (merged, lambda compact: None):
+        model = small()
+        compact = CompactVocabulary(model, USED)
+        train(model, compact, lambda compact=compact, between=between: between(compact), steps=9)
+        compact.remove()
+        tables.append(model.get_input_embeddings().weight.detach())
+    assert torch.equal(*tables)
+    left_out = [row for row in range(40) if row not in USED]
+    expected = small().get_input_embeddings().weight.detach()[left_out]
+    for step in range(9):
+        expected = expected * (1 - 0.02 / (step + 1) * 0.3)
+    assert torch.equal(tables[0][left_out], expected)
+
+
 def test_what_is_loaded_while_expanded_is_trained_on():
     model = small()
     compact = CompactVocabulary(model, USED)

@@ -8,6 +8,7 @@ import torch
 
 from nlp_pipeline.cli import main
 from nlp_pipeline.devices import launched_rank
+from nlp_pipeline.training import loop
 from nlp_pipeline.training.step import Stepper
 
 
@@ -26,8 +27,17 @@ def spoil(recipe) -> None:
     recipe.loss = lambda *inputs: loss(*inputs) * float("nan")
 
 
+def look_elsewhere() -> None:
+    """Have this process find no checkpoint, as on a disk of its own."""
+    loop.find_checkpoint = lambda folder, identity: (None, [])
+
+
 def inject(rank: int, step: int, fault: str) -> None:
-    """Have the fault happen in the forward passes of one step (from 1) of one process."""
+    """Have the fault happen in the forward passes of one step (from 1) of one process; `disk` is there at once."""
+    if fault == "disk":
+        if launched_rank() == rank:
+            look_elsewhere()
+        return
     gradient = Stepper._gradient
 
     def faulty(self, given):

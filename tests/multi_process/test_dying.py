@@ -78,6 +78,18 @@ def test_another_number_of_processes_goes_on_and_back(recipe, tmp_path):
     close(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
+def test_a_process_that_finds_another_checkpoint_stops_all_before_they_train(recipe, tmp_path):
+    """Its optimizer and its place in the data would be others than the main process's."""
+    out = f"output.dir={tmp_path / 'run'}"
+    first = launch(TRAIN, 1, recipe, out, "training.max_steps=4")
+    assert first.returncode == 0, first.stderr
+    apart = launch(FAULTY, 2, 1, 0, "disk", recipe, out, timeout=120)
+    assert apart.returncode != 0
+    assert "process 0: step-000000004, process 1: none" in apart.stderr
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-000000002", "step-000000004"]
+
+
 def test_batches_smaller_than_the_number_of_processes_never_hang(recipe, tmp_path):
     """Two rows a batch, of passes of one row: of three processes one never has any, another none in the last batch."""
     found = {}
