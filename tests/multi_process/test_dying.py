@@ -116,6 +116,6 @@ def test_the_launcher_killed_or_stopped_leaves_a_run_that_goes_on(recipe, tmp_pa
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "everything is saved" in output
-    (saved,) = (out / "checkpoints").glob("step-*")
+    saved = max((out / "checkpoints").glob("step-*"))
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert saved.name == f"step-{max(steps):09d}"

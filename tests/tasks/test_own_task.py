@@ -30,6 +30,7 @@ CONFIG = {
 class TestPreferredReply(RecipeContract):
     recipe = recipe_class(build_config(CONFIG))
     rows = ROWS
+    settings = {"recipe": CONFIG["recipe"]}
     undetermined = ("classifier.bias",)  # the difference of two scores takes it out
     plain = [(row["first"], row["second"]) for row in ROWS[:6]]
     wrong = [({"first": "x", "preferred": "first"}, "second")]
