@@ -227,8 +227,8 @@ def train_tokenizer(
     """Train a tokenizer for a model from scratch (`model: {name: FOLDER, architecture: …}`)."""
     from . import tokenizer_training as training
 
-    texts, rows = training.texts_of(data, column)
     known = training.checked(algorithm, marks)
+    texts, rows = training.texts_of(data, column)
     tokenizer = training.train_tokenizer(texts, known[0], vocabulary, lowercase, known[1])
     training.save_tokenizer(tokenizer, output)
     print(f"{output}: {algorithm} of {len(tokenizer):,} tokens, from {rows:,} texts")
