@@ -1,7 +1,7 @@
-/* Attention within packed rows, forward and backward, with dropout: for short rows on a CPU.
+/* Attention within packed rows, forward and backward, with dropout, on a CPU.
  *
- * One task is one (row, key head); everything it needs stays in the first-level cache. Softmax and sums are in float32
- * whatever the inputs are in. Nothing of the size rows x length x length is ever stored: the backward pass computes the
+ * One task is one (row, key head); of rows of some hundred tokens everything it needs stays in the nearer caches. Keys
+ * that none of the queries at hand sees are not looked at. Softmax and sums are in float32 whatever the inputs are in. Nothing of the size rows x length x length is ever stored: the backward pass computes the
  * weights again, and their dropout from the same counters.
  *
  * Vectors are GCC's (also Clang's) portable ones; the compiler maps 16 floats to whatever registers there are.
@@ -79,10 +79,27 @@ static inline uint64_t mix64(uint64_t x) {
     return x ^ (x >> 31);
 }
 
-/* scores[R][padded] = a[R][f] . bt[f][padded], b transposed and zero beyond its length */
+/* The keys that some of R queries sees: from `low` to before `high`. */
+typedef struct { int64_t low, high; } Span;
+
+/* The vectors that cover a span, which begin and end at multiples of W. */
+static inline Span widened(Span s) { return (Span){s.low / W * W, (s.high + W - 1) / W * W}; }
+
+static inline Span seen(const Job *job, int64_t first, int64_t last, int64_t length) {
+    Span s = {0, length};
+    if (job->causal) s.high = last + 1;
+    if (job->window >= 0) {
+        if (first - job->window > s.low) s.low = first - job->window;
+        if (last + job->window + 1 < s.high) s.high = last + job->window + 1;
+    }
+    if (s.high > length) s.high = length;
+    return s;
+}
+
+/* scores[R][padded] = a[R][f] . bt[f][padded] within a span, b transposed and zero beyond its length */
 static inline __attribute__((always_inline)) void products(
-    const float *a, const float *bt, float *scores, int64_t padded, int64_t features) {
-    for (int64_t j = 0; j < padded; j += W) {
+    const float *a, const float *bt, float *scores, Span s, int64_t padded, int64_t features) {
+    for (int64_t j = s.low; j < s.high; j += W) {
         vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
         for (int64_t f = 0; f < features; f++) {
             vec b = *(const vec *)(bt + f * padded + j);
@@ -98,12 +115,12 @@ static inline __attribute__((always_inline)) void products(
     }
 }
 
-/* out[R][NV*W] = weights[R][length] . b[length][NV*W] */
+/* out[R][NV*W] = weights[R][span] . b[span][NV*W] */
 static inline __attribute__((always_inline)) void combine(
-    const float *weights, const float *b, float *out, int64_t length, int64_t padded, const int NV) {
+    const float *weights, const float *b, float *out, Span s, int64_t padded, const int NV) {
     vec sum[R][8];
     for (int r = 0; r < R; r++) for (int v = 0; v < NV; v++) sum[r][v] = (vec){0};
-    for (int64_t j = 0; j < length; j++)
+    for (int64_t j = s.low; j < s.high; j++)
         for (int v = 0; v < NV; v++) {
             vec x = *(const vec *)(b + (j * NV + v) * W);
             for (int r = 0; r < R; r++) sum[r][v] += weights[r * padded + j] * x;
@@ -113,8 +130,8 @@ static inline __attribute__((always_inline)) void combine(
 
 /* d[j] += sum over R of weights[r][j] * a[r] */
 static inline __attribute__((always_inline)) void spread(
-    const float *weights, const float *a, float *d, int64_t length, int64_t padded, const int NV) {
-    for (int64_t j = 0; j < length; j++)
+    const float *weights, const float *a, float *d, Span s, int64_t padded, const int NV) {
+    for (int64_t j = s.low; j < s.high; j++)
         for (int v = 0; v < NV; v++) {
             vec sum = *(vec *)(d + (j * NV + v) * W);
             for (int r = 0; r < R; r++) sum += weights[r * padded + j] * *(const vec *)(a + (r * NV + v) * W);
@@ -122,21 +139,17 @@ static inline __attribute__((always_inline)) void spread(
         }
 }
 
-/* Softmax of R score rows in place; keys out of sight and padding get 0. */
-static inline void softmax(const Job *job, float *scores, int64_t first, int64_t length, int64_t padded) {
+/* Softmax of R score rows in place, within whole vectors; keys out of a query's sight and padding get 0. */
+static inline void softmax(const Job *job, float *scores, int64_t first, Span all, int64_t length, int64_t padded) {
     for (int r = 0; r < R; r++) {
         float *s = scores + r * padded;
-        int64_t i = first + r, low = 0, high = length - 1;
-        if (i >= length) { memset(s, 0, padded * sizeof(float)); continue; }
-        if (job->causal) high = i;
-        if (job->window >= 0) {
-            if (i - job->window > low) low = i - job->window;
-            if (i + job->window < high) high = i + job->window;
-        }
-        for (int64_t j = 0; j < low; j++) s[j] = -INFINITY;
-        for (int64_t j = high + 1; j < padded; j++) s[j] = -INFINITY;
+        int64_t i = first + r;
+        if (i >= length) { memset(s + all.low, 0, (all.high - all.low) * sizeof(float)); continue; }
+        Span own = seen(job, i, i, length);
+        for (int64_t j = all.low; j < own.low; j++) s[j] = -INFINITY;
+        for (int64_t j = own.high; j < all.high; j++) s[j] = -INFINITY;
         vec top = splat(-INFINITY);
-        for (int64_t j = 0; j < padded; j += W) {
+        for (int64_t j = all.low; j < all.high; j += W) {
             vec x = *(vec *)(s + j) * job->scale;
             *(vec *)(s + j) = x;
             ivec more = x > top;
@@ -145,7 +158,7 @@ static inline void softmax(const Job *job, float *scores, int64_t first, int64_t
         float most = top[0];
         for (int w = 1; w < W; w++) if (top[w] > most) most = top[w];
         vec sums = {0};
-        for (int64_t j = 0; j < padded; j += W) {
+        for (int64_t j = all.low; j < all.high; j += W) {
             vec x = exp16(*(vec *)(s + j) - most);
             *(vec *)(s + j) = x;
             sums += x;
@@ -154,16 +167,16 @@ static inline void softmax(const Job *job, float *scores, int64_t first, int64_t
         for (int w = 0; w < W; w++) sum += sums[w];
         /* a score that is no number must not pass as 0 */
         float share = most == most ? 1.0f / sum : most;
-        for (int64_t j = 0; j < padded; j += W) *(vec *)(s + j) *= share;
+        for (int64_t j = all.low; j < all.high; j += W) *(vec *)(s + j) *= share;
     }
 }
 
 /* What each weight is multiplied with: 0 where dropped, keep_scale elsewhere. */
-static inline void dropout(const Job *job, const float *weights, float *out, uint64_t stream, int64_t first,
+static inline void dropout(const Job *job, const float *weights, float *out, uint64_t stream, int64_t first, Span s,
                            int64_t padded) {
     uint64_t key = mix64(job->seed + stream * 0x9E3779B97F4A7C15ull);
     for (int r = 0; r < R; r++)
-        for (int64_t j = 0; j < padded; j += W) {
+        for (int64_t j = s.low; j < s.high; j += W) {
             uvec bits = random16((uint32_t)key, (uint32_t)(key >> 32), (uint32_t)((first + r) * padded + j));
             ivec kept = (ivec)(bits >= job->threshold);
             vec x = *(const vec *)(weights + r * padded + j) * job->keep_scale;
@@ -216,33 +229,34 @@ static inline __attribute__((always_inline)) void task(const Job *job, int64_t r
         const uint64_t stream = (uint64_t)row * job->heads + head;
         for (int64_t i = 0; i < length; i += R) {
             load_rows(job, job->query, start, head, job->heads, i, R, length, q);
-            products(q, kt, p, padded, features);
-            softmax(job, p, i, length, padded);
+            const Span span = seen(job, i, i + R - 1, length), wide = widened(span);
+            products(q, kt, p, wide, padded, features);
+            softmax(job, p, i, wide, length, padded);
             float *dropped = p;
-            if (job->threshold) { dropout(job, p, used, stream, i, padded); dropped = used; }
+            if (job->threshold) { dropout(job, p, used, stream, i, wide, padded); dropped = used; }
             if (!job->backward) {
-                combine(dropped, v, o, length, padded, NV);
+                combine(dropped, v, o, span, padded, NV);
                 store_rows(job, job->out, start, head, job->heads, i, R, length, o);
                 continue;
             }
             load_rows(job, job->gradient, start, head, job->heads, i, R, length, g);
-            spread(dropped, g, dv, length, padded, NV);
-            products(g, vt, dp, padded, features);
+            spread(dropped, g, dv, span, padded, NV);
+            products(g, vt, dp, wide, padded, features);
             /* d softmax: p * (dp - sum(p * dp)); p * dp with dropout in it is dropped * dp */
             for (int r = 0; r < R; r++) {
                 vec sums = {0};
-                for (int64_t j = 0; j < padded; j += W)
+                for (int64_t j = wide.low; j < wide.high; j += W)
                     sums += *(vec *)(dropped + r * padded + j) * *(vec *)(dp + r * padded + j);
                 float sum = 0;
                 for (int w = 0; w < W; w++) sum += sums[w];
-                for (int64_t j = 0; j < padded; j += W) {
+                for (int64_t j = wide.low; j < wide.high; j += W) {
                     vec *d = (vec *)(dp + r * padded + j);
                     *d = (*(vec *)(dropped + r * padded + j) * *d - *(vec *)(p + r * padded + j) * sum) * job->scale;
                 }
             }
-            combine(dp, k, o, length, padded, NV);
+            combine(dp, k, o, span, padded, NV);
             store_rows(job, job->d_query, start, head, job->heads, i, R, length, o);
-            spread(dp, q, dk, length, padded, NV);
+            spread(dp, q, dk, span, padded, NV);
         }
     }
     if (job->backward) {
@@ -258,13 +272,14 @@ int packed_attention(const Job *job) {
     int64_t longest = 0, failed = 0;
     for (int64_t r = 0; r < job->rows; r++) if (job->lengths[r] > longest) longest = job->lengths[r];
     const int64_t padded = (longest + W - 1) / W * W;
+    const int64_t tasks = job->rows * job->key_heads, chunk = tasks < 256 ? 1 : 4; /* few and long: one by one */
     const size_t floats = (6 * padded + 3 * R) * job->features + 3 * R * padded;
 #pragma omp parallel reduction(+ : failed)
     {
         float *space = NULL;
         if (posix_memalign((void **)&space, 64, floats * sizeof(float))) { failed = 1; space = NULL; }
-#pragma omp for schedule(dynamic, 4)
-        for (int64_t t = 0; t < job->rows * job->key_heads; t++) {
+#pragma omp for schedule(dynamic, chunk)
+        for (int64_t t = 0; t < tasks; t++) {
             if (!space) continue;
             int64_t row = t / job->key_heads, kv = t % job->key_heads;
             switch (vectors) {

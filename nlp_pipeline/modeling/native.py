@@ -18,8 +18,6 @@ from .attention_layout import Layout
 SOURCE = Path(__file__).with_name("attention.c")
 # Not -ffast-math: a library linked with it makes the whole process flush small numbers to zero.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
-LONGEST = 160
-"""Longest row for which the kernel was the faster way; beyond it the library's matrix products win."""
 
 
 class _Job(ctypes.Structure):
@@ -40,7 +38,6 @@ def usable(query: torch.Tensor, layout: Layout) -> bool:
     """Whether the kernel is there and made for such inputs."""
     return (
         query.device.type == "cpu"
-        and layout.longest <= LONGEST
         and query.shape[-1] % 16 == 0
         and query.shape[-1] <= 128
         and query.dtype in (torch.float32, torch.bfloat16)
