@@ -133,6 +133,15 @@ def keep_freed_memory() -> bool:
     return 0 not in [mallopt(name, value) for name, value in settings.items()]
 
 
+def give_memory_back() -> None:
+    """Let the C library return what it keeps of freed memory, where the next that is needed won't come from it."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
 def launched_processes() -> int:
     """How many processes a launcher started, 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1") or 1)

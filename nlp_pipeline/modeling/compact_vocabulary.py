@@ -2,7 +2,8 @@
 
 The other rows have a gradient of zero, for which AdamW does nothing but decay them by a known factor. Leaving them out
 gives the same weights, without their gradients, moments and decay, which on a short fine-tuning run cost more than
-some layers do.
+some layers do. Checkpoints hold the rows that train and the product of the factors: the rest is the model that the run
+began with, decayed by that product at once, so that its last bits don't depend on when that is done.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,11 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import START_ANEW, CheckpointError
+
 WORTH_BYTES = 16 * 2**20
 """Least saving (gradient and two moments, float32) for which the table is compacted without being asked to."""
-
-BLOCK = 2**16
-"""Numbers that are decayed by one pending step after another while they lie in a CPU's cache."""
 
 
 def why_not_compact(model: Any) -> str | None:
@@ -45,7 +45,7 @@ class CompactVocabulary:
     """
 
     def __init__(self, model: Any, used: Iterable[int] | np.ndarray) -> None:
-        self.embedding: torch.nn.Embedding = model.get_input_embeddings()
+        self.embedding: Any = model.get_input_embeddings()
         self.whole = self.embedding.weight
         ids = np.unique(np.asarray(list(used) if not isinstance(used, np.ndarray) else used, np.int64))
         self.used = torch.from_numpy(ids).to(self.whole.device)
@@ -53,9 +53,11 @@ class CompactVocabulary:
         self.slots[self.used] = torch.arange(len(ids), device=self.whole.device)
         self.compact = torch.nn.Parameter(self.whole.detach()[self.used].clone())
         self.padding_id = self.embedding.padding_idx
-        self.pending: list[float] = []
-        """The factors by which the steps since the last merge would have decayed the rows left out."""
         self.hook: Any = None
+        # Among the model's buffers they are part of its checkpoints.
+        self.embedding.register_buffer("rows_that_train", self.used.clone())
+        self.embedding.register_buffer("decay_of_others", torch.ones((), dtype=torch.float64))
+        self.decay = 1.0
         self._shrink()
 
     @property
@@ -68,40 +70,59 @@ class CompactVocabulary:
         """Gradient and two moments of the rows left out, float32."""
         return self.rows_left_out * self.whole.shape[1] * 4 * 3
 
+    @property
+    def decay(self) -> float:
+        """The product of the factors by which the steps so far would have decayed the rows left out."""
+        return self._decay
+
+    @decay.setter
+    def decay(self, value: float) -> None:
+        self._decay = value
+        self.embedding.decay_of_others.fill_(value)
+
     def after_step(self, optimizer: Any) -> None:
         """Note the weight decay that the step would have given to the rows left out."""
         for group in optimizer.param_groups:
             if any(parameter is self.compact for parameter in group["params"]):
-                self.pending.append(1.0 - group["lr"] * group["weight_decay"])
+                self.decay *= 1.0 - group["lr"] * group["weight_decay"]
+
+    def loaded(self) -> None:
+        """Take over what a checkpoint has put into the model.
+
+        Raises:
+            CheckpointError: other rows trained there.
+        """
+        if not torch.equal(self.embedding.rows_that_train, self.used):
+            raise CheckpointError(f"the checkpoint is of other rows of the input embedding; {START_ANEW}")
+        self.decay = float(self.embedding.decay_of_others)
 
     @contextmanager
     def expanded(self) -> Iterator[None]:
-        """The whole table inside: to save, to load, to evaluate on any text. Changes to its used rows are kept."""
-        self.remove()
+        """The whole table inside, to evaluate on any text: a copy, where rows left out have decayed."""
+        self.hook.remove()
+        with torch.no_grad():
+            # Rows that train are never read from the table that the run began with.
+            table = self.whole if self.decay == 1.0 else self.whole * self.decay
+            table[self.used] = self.compact.to(table)
+        self._put(table)
         try:
             yield
         finally:
-            with torch.no_grad():
-                self.compact.copy_(self.whole[self.used])
             self._shrink()
 
     def remove(self) -> None:
         """Merge what was trained into the whole table and put that back."""
-        with torch.no_grad():
-            self._decay()
-            self.whole[self.used] = self.compact.to(self.whole)
-        self.embedding.weight = self.whole
-        self.embedding.num_embeddings, self.embedding.padding_idx = len(self.whole), self.padding_id
         self.hook.remove()
+        del self.embedding.rows_that_train, self.embedding.decay_of_others
+        with torch.no_grad():
+            if self.decay != 1.0:
+                self.whole.mul_(self.decay)
+            self.whole[self.used] = self.compact.to(self.whole)
+        self._put(self.whole)
 
-    def _decay(self) -> None:
-        """Decay the table step by step: by one product of them, its last bits would depend on when that was done."""
-        numbers = self.whole.view(-1)
-        size = BLOCK if numbers.device.type == "cpu" else len(numbers)  # elsewhere each pass is a launch
-        for block in numbers.split(size):
-            for factor in self.pending:
-                block.mul_(factor)
-        self.pending.clear()
+    def _put(self, table: torch.Tensor) -> None:
+        self.embedding.weight = table if table is self.whole else torch.nn.Parameter(table)
+        self.embedding.num_embeddings, self.embedding.padding_idx = len(self.whole), self.padding_id
 
     def _shrink(self) -> None:
         self.embedding.weight = self.compact

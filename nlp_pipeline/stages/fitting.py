@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..devices import launched_sharding
-from ..errors import START_ANEW, CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..startup import collect_all
 from .directory import check_directory, identity, write_start
 
@@ -19,8 +19,8 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
 
     from ..modeling.parameters import merge_lora
     from ..modeling.sharding import is_sharded
-    from ..training.checkpoint import load_weights, name_of, verify
-    from ..training.loop import fit
+    from ..training.checkpoint import load_weights, name_of
+    from ..training.loop import best_checkpoint, fit
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
     if launched_sharding() and config.training.compile is True:
@@ -49,14 +49,10 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     if accelerator.is_main_process:
         if not run.manifest.exists():  # the folder was taken away meanwhile, and made anew by a save
             write_start(recipe)
-        # A model in shards can't be put together by one process; its checkpoints can.
-        sharded = is_sharded(model)
-        bare = _model_to_train(recipe)[0] if sharded else accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        if sharded or state.best_step not in (None, state.step):  # else they are the weights in hand
-            best = run.checkpoints / name_of(state.best_step or state.step)
-            if problem := verify(best):
-                raise CheckpointError(f"{best}, which held the best weights, can't be used: {problem}; {START_ANEW}")
-            load_weights(best, bare)
+        bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        if is_sharded(model):  # no process can put it together alone, but from its checkpoints it can
+            bare = _model_to_train(recipe)[0]
+            load_weights(best_checkpoint(run, state, recipe.reporter) or run.checkpoints / name_of(state.step), bare)
         if config.training.lora:
             bare.save_pretrained(run.path / "adapter")
         from ..saved_model import save_model

@@ -27,6 +27,7 @@ from .shards import (
     shards_missing,
     write_shards,
 )
+from .tensor_file import write_tensors
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -70,7 +71,12 @@ class Snapshot:
 
 
 def take_snapshot(
-    model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any], copy: bool = False
+    model: Any,
+    optimizer: Any,
+    state: TrainState,
+    identity: Mapping[str, Any],
+    copy: bool = False,
+    into: Snapshot | None = None,
 ) -> Snapshot:
     """What is to be saved.
 
@@ -78,12 +84,30 @@ def take_snapshot(
         model: the bare model, outside any wrapper.
         identity: the settings that must not change between this run and one that goes on from here.
         copy: copy the tensors to memory of their own, so that training may go on while they are written.
+        into: a copy that is no longer needed: its memory is used again, which spares the system finding some.
     """
     reshard(model)  # an evaluation may have come before
     tensors = trained_tensors(model), _optimizer_tensors(optimizer)
     if copy:
-        tensors = tuple({k: v.to("cpu", copy=True) for k, v in part.items()} for part in tensors)  # type: ignore[assignment]
+        there = (into.model, into.optimizer) if into else ({}, {})
+        tensors = tuple(map(_copied, tensors, there))  # type: ignore[assignment]
     return Snapshot(*tensors, deepcopy(state), identity)
+
+
+def _copied(tensors: Mapping[str, Any], into: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
+    copies = {}
+    for name, tensor in tensors.items():
+        kept = into.get(name)
+        if in_shards({name: tensor}):
+            copies[name] = tensor.to("cpu", copy=True)
+        elif kept is not None and (kept.shape, kept.dtype) == (tensor.shape, tensor.dtype):
+            copies[name] = kept.copy_(tensor)
+        else:
+            empty = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            copies[name] = empty.copy_(tensor)
+    return copies
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot, peers: Peers = ALONE) -> Path:
@@ -100,11 +124,11 @@ def write_snapshot(folder: Path, snapshot: Snapshot, peers: Peers = ALONE) -> Pa
     aside = folder / f".writing-{final.name}"
     peers.main(lambda: _make_aside(aside))
     if peers.group is None:
-        _write_tensors(aside, snapshot)
-        hashes: dict[str, str] = {}
+        tensors = zip(WHOLE, (snapshot.model, snapshot.optimizer), strict=True)
+        parts = [{name: write_tensors(aside / name, held) for name, held in tensors}]
     else:
         parts = peers.all(lambda: write_shards(aside, {**snapshot.model, **snapshot.optimizer}, peers))
-        hashes = {name: value for part in parts for name, value in part.items()}
+    hashes = {name: value for part in parts for name, value in part.items()}
     peers.main(lambda: _commit(aside, final, snapshot, hashes))
     return final
 
@@ -114,23 +138,13 @@ def _make_aside(aside: Path) -> None:
     aside.mkdir(parents=True)
 
 
-def _write_tensors(aside: Path, snapshot: Snapshot) -> None:
-    from safetensors.torch import save_file
-
-    try:
-        save_file(snapshot.model, aside / "model.safetensors")
-        save_file(snapshot.optimizer, aside / "optimizer.safetensors")
-    except Exception as error:  # safetensors has an error type of its own for a full disk
-        raise error if isinstance(error, OSError) else OSError(str(error)) from error
-
-
 def _commit(aside: Path, final: Path, snapshot: Snapshot, hashes: dict[str, str]) -> None:
-    """Vouch for the files aside and put them in place. `hashes` has those that the processes know already."""
+    """Vouch for the files aside, of which the processes know the `hashes`, and put them in place."""
     content = {"state": asdict(snapshot.state), "identity": snapshot.identity}
     (aside / STATE).write_text(json.dumps(content, indent=1))
     for file in aside.iterdir():
         _sync(file)
-    hashes = hashes | {STATE: file_hash(aside / STATE)} if hashes else folder_hash(aside)
+    hashes = hashes | {STATE: file_hash(aside / STATE)}
     write_text(aside / MANIFEST, json.dumps({"sha256": hashes}, indent=1))
     _sync(aside)
     if final.exists():  # only ever a damaged one; gone before the new one takes its name

@@ -5,13 +5,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config.schema import BatchConfig, Config
 from ..data.batching import Sampler
-from ..devices import launched_sharding
+from ..devices import give_memory_back, launched_sharding
 from ..errors import START_ANEW, ConfigError, NonFiniteError, StoppedError
 from ..progress import Reporter
 from ..run_directory import RunDirectory, finite
@@ -21,7 +22,10 @@ from .checkpoint import (
     TrainState,
     find_checkpoint,
     load_checkpoint,
+    load_weights,
+    name_of,
     remove_after,
+    verify,
 )
 from .guard import SpikeWatch, row_names
 from .inputs import InputMaker, Prefetched
@@ -122,8 +126,9 @@ def fit(
     if sharding:
         shard(bare, sharding, accelerator)
     optimizer = make_optimizer(bare, config.training)
-    with _expanded(compact):
-        state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
+    state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
+    if compact is not None and state.step:
+        compact.loaded()
     model, prepared = (bare, optimizer) if sharding else accelerator.prepare(bare, optimizer)
     peers = Peers.meet(config.training.peer_timeout) if sharding else ALONE
     stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact, state.skipped)
@@ -208,12 +213,17 @@ def fit(
                 if accelerator.is_main_process or sharding:
                     state.scaler, state.losses = _scaler_state(accelerator), spikes.kept
                     state.skipped, state.log_size = stepper.all_skipped, run.log_size()
-                    with _expanded(compact):
-                        writer.save(bare, optimizer, state, identity)
+                    writer.save(bare, optimizer, state, identity)
                 accelerator.wait_for_everyone()
             if stopping and state.step < plan.total_steps:
                 writer.wait()
                 raise StoppedError(f"stopped by a signal after step {state.step:,}; everything is saved", stopping)
+    optimizer.state.clear()  # before the whole embedding takes its memory
+    give_memory_back()
+    if accelerator.is_main_process and not sharding and (best := best_checkpoint(run, state, reporter)):
+        load_weights(best, bare)
+        if compact is not None:
+            compact.loaded()
     if compact is not None:
         compact.remove()
     compilation.report()
@@ -312,6 +322,19 @@ def _resume(
         run.rewind_log(state.step if path is not None else -1, state.log_size, state.evaluations)
         remove_after(run.checkpoints, state.step)
     return state
+
+
+def best_checkpoint(run: RunDirectory, state: TrainState, reporter: Reporter) -> Path | None:
+    """Where the best weights are, unless they are the last; what can't be read any more is said, and the last stay."""
+    if state.best_step is None or state.best_step == state.step:
+        return None
+    best = run.checkpoints / name_of(state.best_step)
+    problem = verify(best)
+    if problem is None:
+        return best
+    reporter.say(f"{best}, which held the best weights, can't be used: {problem}; those of the last step are kept")
+    state.best_step = state.best_score = None
+    return None
 
 
 def _agree(found: str | None, run: RunDirectory, accelerator: "Accelerator") -> None:

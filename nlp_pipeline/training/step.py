@@ -34,7 +34,7 @@ class _Unchecked(NamedTuple):
     """On the host, and to be read once `ready`."""
     ready: Any
     rates: list[float]
-    pending: int
+    decay: float
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Stepper:
         """
         if self._unchecked is None:
             return False
-        (given, loss, bad, ready, rates, pending), self._unchecked = self._unchecked, None
+        (given, loss, bad, ready, rates, decay), self._unchecked = self._unchecked, None
         if ready is not None:
             ready.synchronize()
         if not bool(bad):
@@ -112,7 +112,7 @@ class Stepper:
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
         if self.compact is not None:
-            del self.compact.pending[pending:]
+            self.compact.decay = decay
         loss.copy_(self._make_good(given))
         for group, rate in zip(groups, now, strict=True):
             group["lr"] = rate
@@ -129,14 +129,14 @@ class Stepper:
         bad = self._are_bad(norm, loss)
         self._inner().found_inf = bad.float()
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        pending = 0 if self.compact is None else len(self.compact.pending)
+        decay = 1.0 if self.compact is None else self.compact.decay
         self._update()
         self._inner().found_inf = None
         copied, ready = bad.to("cpu", non_blocking=True), None
         if bad.is_cuda:
             ready = torch.cuda.Event()
             ready.record()
-        self._unchecked = _Unchecked(given, loss, copied, ready, rates, pending)
+        self._unchecked = _Unchecked(given, loss, copied, ready, rates, decay)
 
     def _make_good(self, given: StepInput) -> "torch.Tensor":
         """Once more in float32, after numbers that weren't finite; if those aren't either, leave the step out or stop.

@@ -36,15 +36,17 @@ class CheckpointWriter:
         self.folder, self.keep, self.background, self.peers = folder, keep, background, peers
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self._copy: Snapshot | None = None
 
     def save(self, model: Any, optimizer: Any, state: TrainState, identity: Mapping[str, Any]) -> None:
         """Save what is now."""
         self.wait()
-        snapshot = take_snapshot(model, optimizer, state, identity, copy=self.background)
+        snapshot = take_snapshot(model, optimizer, state, identity, self.background, self._copy)
         if not self.background:
             self._write(snapshot)
             self.wait()
             return
+        self._copy = snapshot
         # Not a daemon: an interpreter that leaves waits for it.
         self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint")
         self._thread.start()
