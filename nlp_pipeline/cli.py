@@ -333,7 +333,8 @@ def show_error(error: NlpPipelineError) -> None:
     rank = launched_rank()
     if rank:
         time.sleep(OTHERS_WAIT_SECONDS)
-    print(f"error: {error}" if rank == 0 else f"error in process {rank}: {error}", file=sys.stderr)
+    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    print(f"error: {text}" if rank == 0 else f"error in process {rank}: {text}", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> None:

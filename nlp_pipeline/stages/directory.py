@@ -1,5 +1,6 @@
 """The folder of a run: which one it is, whether it is finished, and whether this run may go on in it."""
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from ..secrets import expanded_path, public
 from ..training.checkpoint import find_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from ..recipe import Recipe
 
 
@@ -50,6 +53,9 @@ FREE = {
 }
 
 
+SHARED_WITHIN = 30.0
+"""Seconds after which a file must be seen on every machine: network file systems cache what a folder holds."""
+
 BITS = ("recipe_sha256", "python", "packages", "processes", "precision", "device", "arithmetic")
 """Parts of the manifest that the weights' last bits may depend on, for the same rows and model."""
 
@@ -70,7 +76,38 @@ def choose_directory(recipe: "Recipe", fresh: bool) -> RunDirectory:
 
         chosen = RunDirectory(shared_from_main(str(chosen.path), recipe.accelerator))
     chosen.create()
+    if launched_processes() > 1:
+        _check_shared(chosen, recipe.accelerator)
     return chosen
+
+
+def _check_shared(run: RunDirectory, accelerator: "Accelerator") -> None:
+    """Refuse a folder that is not one and the same for all processes, before hours of training show it.
+
+    Raises:
+        ConfigError: on every process, with those that don't see what the main one writes.
+    """
+    import secrets
+
+    from accelerate.utils import gather_object
+
+    from ..evaluation.prediction import shared_from_main
+
+    mark = run.path / shared_from_main(f".shared-{secrets.token_hex(8)}", accelerator)
+    if accelerator.is_main_process:
+        mark.touch()
+    accelerator.wait_for_everyone()
+    deadline = time.monotonic() + SHARED_WITHIN
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    seen = gather_object([mark.exists()])
+    if accelerator.is_main_process:
+        mark.unlink(missing_ok=True)
+    if blind := [str(number) for number, sees in enumerate(seen) if not sees]:
+        raise ConfigError(
+            f"output.dir: what process 0 writes to {run.path} is not seen by process {', '.join(blind)}; expected a "
+            "folder on storage that all machines share, by an absolute path"
+        )
 
 
 def read_finished(recipe: "Recipe") -> dict[str, Any] | None:

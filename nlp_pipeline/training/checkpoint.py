@@ -213,7 +213,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_after(folder: Path, step: int) -> None:
-    """Delete checkpoints beyond the one that a run goes on from: they are damaged, and would pass for the newest."""
+    """Delete checkpoints beyond the one that a run goes on from: they are damaged, and would pass for the newest.
+
+    What a save left that was killed goes too.
+    """
+    for path in folder.glob(".writing-*"):
+        shutil.rmtree(path, ignore_errors=True)
     for path in list_checkpoints(folder):
         if path.name > name_of(step):
             shutil.rmtree(path, ignore_errors=True)

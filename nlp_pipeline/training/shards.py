@@ -79,7 +79,9 @@ def write_shards(folder: Path, tensors: Mapping[str, Any], peers: Peers) -> dict
 
     Raises:
         OSError: a process could not write.
+        RuntimeError: another error there.
     """
+    from safetensors import SafetensorError
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
@@ -94,7 +96,10 @@ def write_shards(folder: Path, tensors: Mapping[str, Any], peers: Peers) -> dict
         )
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
-        raise cause if isinstance(cause, OSError) else OSError(str(cause)) from error
+        if isinstance(cause, OSError):
+            raise cause from error
+        # safetensors has an error type of its own for a full disk
+        raise (OSError if isinstance(cause, SafetensorError) else RuntimeError)(str(cause)) from error
     mine = folder.glob(f"shard-{peers.group.rank() + 1:05d}-*.safetensors")
     return {file.name: file_hash(file) for file in mine}
 

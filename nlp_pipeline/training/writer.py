@@ -63,11 +63,14 @@ class CheckpointWriter:
     def __enter__(self) -> "CheckpointWriter":
         return self
 
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
             self.wait()
-        elif self._thread is not None:
-            self._thread.join()
+            return
+        try:
+            self.wait()
+        except Exception as another:  # the first one is what ends the run; this one is said with it
+            error.add_note(f"besides: {another}")
 
     def _write(self, snapshot: Snapshot) -> None:
         try:

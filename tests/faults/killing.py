@@ -88,11 +88,11 @@ def killed_until_done(recipe, out, kills, chance, *overrides, processes=1, unkin
         folder = Path(out) / "checkpoints"
         before = newest(folder)
         # Wait for training to move, then a random while, or for a save to be under way.
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while newest(folder) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
         if chance.random() < 0.4:
-            while process.poll() is None and not list(folder.glob(".writing-*")):
+            while process.poll() is None and not list(folder.glob(".writing-*")) and time.monotonic() < deadline:
                 pass
         else:
             time.sleep(chance.random() * 0.12)

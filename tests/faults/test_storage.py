@@ -332,3 +332,26 @@ def test_no_error_of_a_save_goes_unseen(tmp_path, monkeypatch, background):
     optimizer = make_optimizer(model, TrainingConfig())
     with pytest.raises(ZeroDivisionError), CheckpointWriter(tmp_path, keep=1, background=background) as writer:
         writer.save(model, optimizer, TrainState(step=1), {})
+
+
+def test_a_save_that_fails_while_the_run_ends_is_said_with_what_ended_it(tmp_path, monkeypatch):
+    def broken(folder, snapshot, peers):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nlp_pipeline.training.writer.write_snapshot", broken)
+    model = torch.nn.Linear(2, 2)
+    model.base_model_prefix = "base"
+    optimizer = make_optimizer(model, TrainingConfig())
+    with pytest.raises(ZeroDivisionError) as error, CheckpointWriter(tmp_path, keep=1, background=True) as writer:
+        writer.save(model, optimizer, TrainState(step=1), {})
+        raise ZeroDivisionError
+    assert "besides: the checkpoint of step 1 could not be written" in error.value.__notes__[0]
+
+
+def test_what_a_killed_save_left_is_removed_at_the_next_start(tiny_bert, tmp_path):
+    recipe = make(tiny_bert, tmp_path / "run", background=False)
+    left = recipe.run_directory.checkpoints / ".writing-step-000000003"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half of it")
+    recipe.run(progress=False)
+    assert not left.exists()

@@ -8,6 +8,7 @@ import torch
 
 from nlp_pipeline.cli import main
 from nlp_pipeline.devices import launched_rank
+from nlp_pipeline.stages import directory
 from nlp_pipeline.training import loop
 from nlp_pipeline.training.step import Stepper
 
@@ -32,11 +33,19 @@ def look_elsewhere() -> None:
     loop.find_checkpoint = lambda folder, identity: (None, [])
 
 
+def work_elsewhere() -> None:
+    """Have this process write and read somewhere else, as on a machine that doesn't share the disk."""
+    directory.SHARED_WITHIN = 0.5
+    os.makedirs("elsewhere", exist_ok=True)
+    os.chdir("elsewhere")
+
+
 def inject(rank: int, step: int, fault: str) -> None:
-    """Have the fault happen in the forward passes of one step (from 1) of one process; `disk` is there at once."""
-    if fault == "disk":
+    """Have the fault happen in the forward passes of one step (from 1) of one process; `disk` and `machine` are there at once."""
+    at_once = {"disk": look_elsewhere, "machine": work_elsewhere}
+    if fault in at_once:
         if launched_rank() == rank:
-            look_elsewhere()
+            at_once[fault]()
         return
     gradient = Stepper._gradient
 

@@ -90,6 +90,14 @@ def test_a_process_that_finds_another_checkpoint_stops_all_before_they_train(rec
     assert names == ["step-000000002", "step-000000004"]
 
 
+def test_machines_without_a_shared_disk_stop_before_training(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    apart = launch(FAULTY, 2, 1, 0, "machine", recipe, "output.dir=run", timeout=120)
+    assert apart.returncode != 0
+    assert "what process 0 writes to run is not seen by process 1" in apart.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_batches_smaller_than_the_number_of_processes_never_hang(recipe, tmp_path):
     """Two rows a batch, of passes of one row: of three processes one never has any, another none in the last batch."""
     found = {}
