@@ -96,7 +96,7 @@ def write_checkpoint(recipe: Any, args: argparse.Namespace) -> None:
 
 def go_on(folder: Path, args: argparse.Namespace) -> None:
     """In a process of its own: `fit` up to its first batch."""
-    from nlp_pipeline.training import inputs, loop
+    from nlp_pipeline.training import inputs, loop, resuming
 
     recipe = make(folder, args)
     times: dict[str, float] = {"checkpoint": 0.0}
@@ -121,8 +121,8 @@ def go_on(folder: Path, args: argparse.Namespace) -> None:
         raise First
 
     loop.fit = timed("loop", loop.fit)  # type: ignore[assignment]
-    loop.find_checkpoint = timed("checkpoint", loop.find_checkpoint)  # type: ignore[assignment]
-    loop.load_checkpoint = timed("checkpoint", loop.load_checkpoint)  # type: ignore[assignment]
+    resuming.find_checkpoint = timed("checkpoint", resuming.find_checkpoint)  # type: ignore[assignment]
+    resuming.load_checkpoint = timed("checkpoint", resuming.load_checkpoint)  # type: ignore[assignment]
     inputs.Prefetched.__next__ = first  # type: ignore[method-assign]
     began = time.perf_counter()
     try:

@@ -20,7 +20,8 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     from ..modeling.parameters import merge_lora
     from ..modeling.sharding import is_sharded
     from ..training.checkpoint import load_weights, name_of
-    from ..training.loop import best_checkpoint, fit
+    from ..training.loop import fit
+    from ..training.resuming import best_checkpoint
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
     if launched_sharding() and config.training.compile is True:

@@ -4,37 +4,27 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..config.schema import BatchConfig, Config
 from ..data.batching import Sampler
 from ..devices import give_memory_back, launched_sharding
-from ..errors import START_ANEW, ConfigError, NonFiniteError, StoppedError
+from ..errors import NonFiniteError, StoppedError
 from ..progress import Reporter
 from ..run_directory import RunDirectory, finite
 from ..startup import release_collector
-from .checkpoint import (
-    ALONE,
-    TrainState,
-    find_checkpoint,
-    load_checkpoint,
-    load_weights,
-    name_of,
-    remove_after,
-    verify,
-)
+from .checkpoint import ALONE, TrainState, load_weights
 from .guard import SpikeWatch, row_names
 from .inputs import InputMaker, Prefetched
 from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
+from .plan import Plan
+from .resuming import best_checkpoint, resume, scaler_state
 from .shards import Peers
 from .signals import StopSignals
 from .step import Stepper
+from .vocabulary import compact_vocabulary
 from .writer import CheckpointWriter
 
 if TYPE_CHECKING:
@@ -47,35 +37,6 @@ if TYPE_CHECKING:
 
 MICRO_TOKENS = 16_384
 """Most tokens in one forward pass when `batch.micro` isn't set, padding counted where there is any."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many steps a run makes, and when it evaluates and saves. Pure arithmetic."""
-
-    steps_per_epoch: int
-    total_steps: int
-    evaluate_every: int
-    save_every: int | None
-    length_setting: str = "training.epochs"
-    """The setting that `total_steps` follows from, for messages."""
-
-    @classmethod
-    def make(cls, config: Config, steps_per_epoch: int) -> "Plan":
-        """From the settings and the number of optimizer steps in an epoch."""
-        total = config.training.max_steps or max(1, math.ceil(config.training.epochs * steps_per_epoch))
-        every = config.evaluation.every
-        evaluate_every = steps_per_epoch if every == "epoch" else every
-        setting = "training.max_steps" if config.training.max_steps else "training.epochs"
-        return cls(steps_per_epoch, total, evaluate_every, config.checkpoint.every, setting)
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether an evaluation follows optimizer step number `step` (counted from 1)."""
-        return step % self.evaluate_every == 0 or step == self.total_steps
-
-    def saves_after(self, step: int) -> bool:
-        """Whether a checkpoint follows it."""
-        return self.evaluates_after(step) or bool(self.save_every and step % self.save_every == 0)
 
 
 def fit(
@@ -114,7 +75,7 @@ def fit(
     schedule = make_schedule(config.training, plan.total_steps)
     sharding = launched_sharding()
     bare = model if sharding else model.to(accelerator.device)
-    compact = _compact(recipe, bare, table, reporter)
+    compact = compact_vocabulary(recipe, bare, table, reporter)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
     setting = False if sharding else config.training.compile
@@ -126,7 +87,7 @@ def fit(
     if sharding:
         shard(bare, sharding, accelerator)
     optimizer = make_optimizer(bare, config.training)
-    state = _resume(run, bare, optimizer, identity, reporter, accelerator, plan)
+    state = resume(run, bare, optimizer, identity, reporter, accelerator, plan)
     if compact is not None and state.step:
         compact.loaded()
     model, prepared = (bare, optimizer) if sharding else accelerator.prepare(bare, optimizer)
@@ -211,7 +172,7 @@ def fit(
             # --- At the same moments, every checkpoint.every steps, and when a signal asks to stop: save.
             if plan.saves_after(state.step) or stopping:
                 if accelerator.is_main_process or sharding:
-                    state.scaler, state.losses = _scaler_state(accelerator), spikes.kept
+                    state.scaler, state.losses = scaler_state(accelerator), spikes.kept
                     state.skipped, state.log_size = stepper.all_skipped, run.log_size()
                     writer.save(bare, optimizer, state, identity)
                 accelerator.wait_for_everyone()
@@ -238,36 +199,6 @@ def fit(
     return state
 
 
-def _compact(recipe: "Recipe", model: Any, table: "TokenTable", reporter: Reporter) -> "CompactVocabulary | None":
-    """The input embedding cut down to the training rows' tokens, where that is possible and worth it."""
-    from ..modeling.compact_vocabulary import WORTH_BYTES, CompactVocabulary, why_not_compact
-
-    setting = recipe.config.training.compact_vocabulary
-    if setting is False:
-        return None
-    if launched_sharding():
-        reporter.say("compact vocabulary: off, the processes share the whole table between them (FSDP); same result")
-        return None
-    reason = "the task draws tokens that the rows don't have" if recipe.draws_tokens else why_not_compact(model)
-    if reason is not None:
-        if setting is True:
-            reporter.say(f"compact vocabulary: off, {reason}")
-        return None
-    ids = [field.name for field in recipe.fields() if field.name.endswith("input_ids") and not field.target]
-    parts = [table.distinct(name) for name in ids if name in table.columns]
-    used = np.unique(np.concatenate([*parts, recipe.encoder.tokenizer.all_special_ids]))
-    embedding = model.get_input_embeddings()
-    saved = (embedding.num_embeddings - len(used)) * embedding.embedding_dim * 12
-    if setting == "auto" and saved < WORTH_BYTES:
-        return None
-    compact = CompactVocabulary(model, used[used < embedding.num_embeddings])
-    reporter.say(
-        f"compact vocabulary: {len(compact.used):,} of {len(compact.whole):,} embedding rows train, "
-        f"{compact.bytes_saved / 2**20:,.0f} MiB saved"
-    )
-    return compact
-
-
 def _expanded(compact: "CompactVocabulary | None") -> Any:
     return contextlib.nullcontext() if compact is None else compact.expanded()
 
@@ -285,75 +216,6 @@ def recompute_activations(model: Any) -> None:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
     else:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
-
-
-def _resume(
-    run: RunDirectory,
-    model: Any,
-    optimizer: Any,
-    identity: Mapping[str, Any],
-    reporter: Reporter,
-    accelerator: "Accelerator",
-    plan: Plan,
-) -> TrainState:
-    """Put the newest whole checkpoint in place, if there is one, and cut the metric log back to it."""
-    path, notes = find_checkpoint(run.checkpoints, identity)
-    for note in notes:
-        reporter.say(note)
-    _agree(path.name if path else None, run, accelerator)
-    state = TrainState()
-    if path is not None:
-        state = load_checkpoint(path, model, optimizer)
-        if state.step > plan.total_steps:
-            raise ConfigError(
-                f"{plan.length_setting}: {run.path} has trained {state.step:,} steps already, more than the "
-                f"{plan.total_steps:,} wanted now; {START_ANEW}"
-            )
-        reporter.say(f"going on from {path.name} ({state.examples:,} rows seen)")
-        if state.total_steps != plan.total_steps:
-            reporter.say(
-                f"the run is now {plan.total_steps:,} steps long, not {state.total_steps:,}: the learning rate goes on "
-                f"as on the longer course, and the weights will not be those of a run planned so from its start"
-            )
-        if state.scaler and getattr(accelerator, "scaler", None) is not None:
-            accelerator.scaler.load_state_dict(state.scaler)
-    state.total_steps = plan.total_steps
-    if accelerator.is_main_process:
-        run.rewind_log(state.step if path is not None else -1, state.log_size, state.evaluations)
-        remove_after(run.checkpoints, state.step)
-    return state
-
-
-def best_checkpoint(run: RunDirectory, state: TrainState, reporter: Reporter) -> Path | None:
-    """Where the best weights are, unless they are the last; what can't be read any more is said, and the last stay."""
-    if state.best_step is None or state.best_step == state.step:
-        return None
-    best = run.checkpoints / name_of(state.best_step)
-    problem = verify(best)
-    if problem is None:
-        return best
-    reporter.say(f"{best}, which held the best weights, can't be used: {problem}; those of the last step are kept")
-    state.best_step = state.best_score = None
-    return None
-
-
-def _agree(found: str | None, run: RunDirectory, accelerator: "Accelerator") -> None:
-    """Refuse to go on from different checkpoints, before any process touches one.
-
-    Raises:
-        ConfigError: a process sees another newest checkpoint than the main one, as on a disk of its own.
-    """
-    if accelerator.num_processes == 1:
-        return
-    from accelerate.utils import gather_object
-
-    names = gather_object([found])
-    if len(set(names)) > 1:
-        each = ", ".join(f"process {number}: {name or 'none'}" for number, name in enumerate(names))
-        raise ConfigError(
-            f"output.dir: the processes find different checkpoints in {run.path} ({each}); expected a folder that all "
-            "of them share, and that nothing else changes"
-        )
 
 
 def _stopping(signals: StopSignals, accelerator: "Accelerator", agreed: bool) -> int:
@@ -399,11 +261,6 @@ def _judge(state: TrainState, scores: Mapping[str, float], recipe: "Recipe", con
     state.stale = 0 if gain > margin else state.stale + 1
     if gain > 0:
         state.best_score, state.best_step = score, state.step
-
-
-def _scaler_state(accelerator: "Accelerator") -> dict[str, float]:
-    scaler = getattr(accelerator, "scaler", None)
-    return {k: float(v) for k, v in scaler.state_dict().items()} if scaler is not None else {}
 
 
 def _short(scores: Mapping[str, float], best: str) -> str:

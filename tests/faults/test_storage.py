@@ -342,9 +342,14 @@ def test_a_save_that_fails_while_the_run_ends_is_said_with_what_ended_it(tmp_pat
     model = torch.nn.Linear(2, 2)
     model.base_model_prefix = "base"
     optimizer = make_optimizer(model, TrainingConfig())
-    with pytest.raises(ZeroDivisionError) as error, CheckpointWriter(tmp_path, keep=1, background=True) as writer:
-        writer.save(model, optimizer, TrainState(step=1), {})
-        raise ZeroDivisionError
+
+    def train():
+        with CheckpointWriter(tmp_path, keep=1, background=True) as writer:
+            writer.save(model, optimizer, TrainState(step=1), {})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as error:
+        train()
     assert "besides: the checkpoint of step 1 could not be written" in error.value.__notes__[0]
 
 

@@ -9,7 +9,7 @@ import torch
 from nlp_pipeline.cli import main
 from nlp_pipeline.devices import launched_rank
 from nlp_pipeline.stages import directory
-from nlp_pipeline.training import loop
+from nlp_pipeline.training import resuming
 from nlp_pipeline.training.step import Stepper
 
 
@@ -30,7 +30,7 @@ def spoil(recipe) -> None:
 
 def look_elsewhere() -> None:
     """Have this process find no checkpoint, as on a disk of its own."""
-    loop.find_checkpoint = lambda folder, identity: (None, [])
+    resuming.find_checkpoint = lambda folder, identity: (None, [])
 
 
 def work_elsewhere() -> None:
