@@ -225,7 +225,31 @@ def remove_after(folder: Path, step: int) -> None:
 
 
 def verify(path: Path) -> str | None:
-    """None when every file has its recorded SHA-256; else what is wrong."""
+    """None when every file has its recorded SHA-256; else what is wrong.
+
+    What this process found whole is not read again as long as no file of it was written to since.
+    """
+    now = _writings(path)
+    if now and _whole.get(path) == now:
+        return None
+    problem = _what_is_wrong(path)
+    if problem is None and now == _writings(path):
+        _whole[path] = now
+    return problem
+
+
+_whole: dict[Path, dict[str, tuple[int, int, int]]] = {}
+
+
+def _writings(path: Path) -> dict[str, tuple[int, int, int]]:
+    """For each file the inode, its size and when it was last changed in any way."""
+    try:
+        return {e.name: (s.st_ino, s.st_size, s.st_ctime_ns) for e in os.scandir(path) if (s := e.stat())}
+    except OSError:
+        return {}
+
+
+def _what_is_wrong(path: Path) -> str | None:
     expected = read_json(path / MANIFEST).get("sha256")
     if not isinstance(expected, dict) or not _complete(expected):
         return "its manifest is missing or unreadable"

@@ -1,10 +1,14 @@
 """Checkpoints: whole or not there, verified, the best one kept."""
 
+import os
+
 import pytest
 import torch
 
 from nlp_pipeline import ConfigError
 from nlp_pipeline.config.schema import TrainingConfig
+from nlp_pipeline.run_directory import folder_hash
+from nlp_pipeline.training import checkpoint
 from nlp_pipeline.training.checkpoint import (
     TrainState,
     find_checkpoint,
@@ -13,6 +17,7 @@ from nlp_pipeline.training.checkpoint import (
     name_of,
     remove_old,
     take_snapshot,
+    verify,
     write_snapshot,
 )
 from nlp_pipeline.training.optimization import make_optimizer
@@ -86,3 +91,19 @@ def test_newest_and_best_survive(tmp_path):
         save_checkpoint(tmp_path, model, optimizer, TrainState(step=step), {})
     remove_old(tmp_path, keep=2, best_step=1)
     assert [path.name for path in list_checkpoints(tmp_path)] == [name_of(1), name_of(4), name_of(5)]
+
+
+def test_what_was_found_whole_is_read_again_only_after_a_change(tmp_path, monkeypatch):
+    model, optimizer = trained(1)
+    path = save_checkpoint(tmp_path, model, optimizer, TrainState(step=1), {})
+    read = []
+    monkeypatch.setattr(checkpoint, "folder_hash", lambda folder: read.append(folder) or folder_hash(folder))
+    assert [verify(path), verify(path)] == [None, None]
+    assert len(read) == 1
+    file = path / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    before = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "model.safetensors changed" in verify(path)
