@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..data.fields import Batch
     from ..data.splits import Splits
     from ..data.tokenization import Encoder
+    from ..modeling.distillation import SoftTargets
 
 TEXT = tuple("sentence sentence1 premise content message review utterance query question body".split())
 PAIR = ("sentence2", "hypothesis", "text2", "passage")
@@ -172,6 +173,12 @@ class TextClassification(Recipe):
         if self.kind != "single_label" or self.weights is None:
             return float(len(labels))
         return float(target_weights(labels, self.weights_on(labels)).sum())
+
+    def soft_targets(self) -> "SoftTargets":
+        """The teacher's logits of each text."""
+        from ..modeling.distillation import label_targets
+
+        return label_targets(len(self.labels or (0,)), self.kind)
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """float32[labels] logits a row."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..data.fields import Batch
     from ..data.splits import Splits
     from ..data.tokenization import Encoder
+    from ..modeling.distillation import SoftTargets
 
 OUTSIDE = "O"
 
@@ -157,6 +158,12 @@ class TokenClassification(Recipe):
 
         labels = targets["labels"]
         return float(target_weights(labels, self.weights_on(labels)).sum())
+
+    def soft_targets(self) -> "SoftTargets":
+        """The teacher's logits of each token."""
+        from ..modeling.distillation import token_targets
+
+        return token_targets(len(self._known))
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """int64[words] a row: the tag id at each word's first sub-word, -1 for a word without one."""
