@@ -109,3 +109,30 @@ def binary_cross_entropy_sum(
 def squared_error_sum(values: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """Sum over rows of the squared error."""
     return ((values.float() - targets.float()) ** 2).sum()
+
+
+def label_loss_sum(
+    logits: "torch.Tensor",
+    labels: "torch.Tensor",
+    kind: str,
+    class_weights: "torch.Tensor | None" = None,
+    label_smoothing: float = 0.0,
+) -> "torch.Tensor":
+    """The loss that goes with a kind of label: cross entropy, of `multi_label` binary, of `regression` squared error.
+
+    Args:
+        logits: [rows, labels], of a regression [rows, 1].
+        labels: int64[rows], float[rows, labels] of 0 and 1, or float[rows].
+    """
+    if kind == "regression":
+        return squared_error_sum(logits.squeeze(-1), labels)
+    if kind == "multi_label":
+        return binary_cross_entropy_sum(logits, labels, class_weights)
+    return cross_entropy_sum(logits, labels, class_weights, label_smoothing)
+
+
+def label_weight(labels: "torch.Tensor", kind: str, class_weights: "torch.Tensor | None" = None) -> float:
+    """What `label_loss_sum` is divided by for a mean: rows, or the sum of their class weights."""
+    if kind != "single_label" or class_weights is None:
+        return float(len(labels))
+    return float(target_weights(labels, class_weights).sum())
