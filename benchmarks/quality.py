@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Are our scores those of the stock Trainer? The same rows, model, settings and seeds, both run in turn.
 
-Runs `nlp-pipeline train` on the recipe of each task and benchmarks/peers/stock_trainer.py on the same files, appends
-a JSON line a run to --results, skips what is there already, and prints the table.
+Runs `nlp-pipeline train` on the recipe of each task and benchmarks/peers/stock_trainer.py on the same files (of
+reranking cross_encoder.py there), appends a JSON line a run to --results, skips what is there already, and prints the
+table.
 
   python benchmarks/quality.py --data DATA --seeds 1 2 3
   python benchmarks/quality.py --data DATA --tasks wnut17 --table-only
@@ -27,7 +28,10 @@ TASKS = {
     "sick_entailment": (
         "text-classification/sick-entailment.yaml", ("train", "validation", "test"), "accuracy", "accuracy",
     ),
+    "sick_reranking": ("text-ranking/sick.yaml", ("train", "validation", "test"), "spearman", "spearman"),
 }  # fmt: skip
+PEERS = {"sick_reranking": "cross_encoder.py"}
+"""Programs of benchmarks/peers that stand for a task's peer where it isn't the stock Trainer."""
 
 
 def run_ours(task: str, seed: int, data: Path) -> dict:
@@ -39,7 +43,7 @@ def run_ours(task: str, seed: int, data: Path) -> dict:
 
 
 def run_peer(task: str, seed: int, data: Path, model: str) -> dict:
-    program = Path(__file__).parent / "peers" / "stock_trainer.py"
+    program = Path(__file__).parent / "peers" / PEERS.get(task, "stock_trainer.py")
     command = [sys.executable, str(program), "--task", task, "--data", str(data), "--model", model, "--seed", str(seed)]
     began = time.perf_counter()
     line = answer_of(command)

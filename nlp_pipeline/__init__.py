@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .tasks.masked_language_modeling import MaskedLanguageModeling
     from .tasks.multiple_choice import MultipleChoice
     from .tasks.question_answering import QuestionAnswering
+    from .tasks.reranking import Reranking
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
 
@@ -27,6 +28,7 @@ _PLACES = {
     "MaskedLanguageModeling": "tasks.masked_language_modeling",
     "MultipleChoice": "tasks.multiple_choice",
     "QuestionAnswering": "tasks.question_answering",
+    "Reranking": "tasks.reranking",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",
@@ -47,6 +49,7 @@ __all__ = [
     "NlpPipelineError",
     "QuestionAnswering",
     "Recipe",
+    "Reranking",
     "TextClassification",
     "TokenClassification",
     "load_config",

@@ -123,6 +123,8 @@ class Recipe(TaskContract):
         if options is None:
             return problems
         problems += cls.check_options(config, options)
+        if config.teacher is not None and cls.soft_targets is TaskContract.soft_targets:
+            problems.append(f"teacher: {cls.task} has no loss for a teacher's answers; leave it out")
         probe = cls.__new__(cls)
         probe.options = options
         metrics = config.evaluation.metrics
@@ -197,6 +199,10 @@ class Recipe(TaskContract):
 
         self.splits = load_splits(self.config.data, self.columns(), self._in_memory, stratify=self.stratify())
         problems = self.learn(self.splits)
+        if self.config.teacher is not None and (self.labels is not None or not problems):
+            from .stages.teaching import teacher_problems
+
+            problems += teacher_problems(self)
         if self.config.training.early_stopping and self.splits.validation is None:
             problems.append(f"training.early_stopping: {NEEDS_VALIDATION}")
         if problems:
@@ -235,6 +241,10 @@ class Recipe(TaskContract):
 
         self.splits or self.load()
         self.tables = tokenize_splits(self)
+        if self.config.teacher is not None:
+            from .stages.teaching import with_soft_targets
+
+            self.tables["train"] = with_soft_targets(self, self.tables["train"])
         return self.tables
 
     def fit(self) -> "TrainState":

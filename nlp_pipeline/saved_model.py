@@ -80,6 +80,7 @@ def read_saved_config(
         raw["tokenization"] = {**raw["tokenization"], "max_length": max_length, "cache_dir": None}
         raw["training"] = {**raw["training"], "lora": None, "freeze": [], "early_stopping": None}
         raw["output"] = {"dir": literal(path)}
+        raw["teacher"] = None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(f"{folder / RECIPE_FILE} is not what a run writes; is it damaged?") from None
     if raw.get("recipe") and not trust_remote_code:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .data.splits import Splits
     from .data.token_table import TokenTable
     from .data.tokenization import Encoder
+    from .modeling.distillation import SoftTargets
 
 
 class TaskContract:
@@ -49,6 +50,7 @@ class TaskContract:
     class Options(Section):
         """The task's own settings; a subclass of Section."""
 
+    config: Config
     options: Any
     labels: Labels | None = None
     """What is predicted, where it is one of a set of names."""
@@ -123,7 +125,10 @@ class TaskContract:
             epoch: the epoch of training, None at evaluation and prediction.
             fields: those that are needed, by default all of them.
         """
-        return self.augment(collate(table, self.fields() if fields is None else fields, examples), epoch)
+        if fields is None:
+            soft = self.soft_targets() if self.config.teacher else None
+            fields = self.fields() if soft is None else (*self.fields(), soft.field)
+        return self.augment(collate(table, fields, examples), epoch)
 
     def augment(self, batch: "Batch", epoch: int | None) -> "Batch":
         """Change a batch at random (masking and the like), as `data.fields.draws(seed, epoch, index)` has it.
@@ -155,6 +160,19 @@ class TaskContract:
         Where examples are several sequences, `targets["sizes"]` int64[examples] is the number of each one's.
         """
         raise NotImplementedError
+
+    def soft_targets(self) -> "SoftTargets | None":
+        """What a student learns from a teacher of this task, and by which loss; None: a task without teachers."""
+        return None
+
+    def training_loss(self, outputs: Any, targets: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
+        """The loss, and where a batch has a teacher's answers, its share of how far the outputs are from them."""
+        loss, teacher = self.loss(outputs, targets), self.config.teacher
+        soft = None if teacher is None else self.soft_targets()
+        if teacher is None or soft is None or soft.field.name not in targets:
+            return loss
+        apart = soft.loss(outputs, targets, teacher.temperature)
+        return (1 - teacher.weight) * loss + teacher.weight * apart
 
     def weigh(self, targets: Mapping[str, "torch.Tensor"]) -> float:
         """What the summed loss is divided by, over the whole effective batch: the number or weight of targets."""

@@ -13,6 +13,7 @@ from .schema import Config, ModelConfig
 
 EXPANDED: Any = {
     "model": {"name", "tokenizer"},
+    "teacher": {"name"},
     "data": {"train", "validation", "test", "query", "columns", "id_column", "delimiter"},
     "tokenization": {"cache_dir"},
     "output": {"dir"},
@@ -35,6 +36,7 @@ def check_config(config: Config, in_memory: Mapping[str, Any], reported: Sequenc
     problems = check_model(config.model) if not _mentions(reported, "model") else []
     if not _mentions(reported, "data"):
         problems += [f"data: {problem}" for problem in check_sources(config.data, in_memory)]
+    problems += _check_teacher(config)
     problems += _check_training(config, in_memory)
     problems += _check_output(config)
     problems += _check_task(config)
@@ -55,6 +57,32 @@ def check_model(model: ModelConfig) -> list[str]:
         return [] if there else [f"model: {folder} has no tokenizer.json; `nlp-pipeline train-tokenizer` writes one"]
     if "config.json" not in files and "adapter_config.json" not in files:
         return [f"model: {folder} has no config.json; expected a folder written by save_pretrained"]
+    return pickled_weights(folder)
+
+
+def teacher_folder(name: str) -> Path | None:
+    """The model folder of a teacher, given itself or as its run's directory; None where there is none.
+
+    Raises:
+        ConfigError: a path or package that isn't there.
+    """
+    folder = model_folder(name)
+    inner = folder / "model" if folder is not None else None
+    return inner if inner is not None and (inner / "config.json").is_file() else folder
+
+
+def _check_teacher(config: Config) -> list[str]:
+    if config.teacher is None:
+        return []
+    name = config.teacher.name
+    try:
+        folder = teacher_folder(name)
+    except ConfigError as error:
+        return [problem.replace("model:", "teacher:", 1) for problem in error.problems]
+    if folder is None:
+        return [f"teacher: there is no folder {name!r}; expected a run directory or a model folder"]
+    if not (folder / "config.json").is_file():
+        return [f"teacher: {folder} has no model; expected a finished run's directory or a model folder"]
     return pickled_weights(folder)
 
 

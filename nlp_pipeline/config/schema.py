@@ -42,12 +42,27 @@ class ModelConfig(Section):
     architecture: str | dict[str, Any] | None = None
     """A new model to train from scratch, `name` being where the tokenizer is: transformers' settings with `model_type`,
     or a `config.json`, e.g. `{model_type: llama, hidden_size: 256, num_hidden_layers: 4}`."""
+    layers: list[Annotated[int, Field(ge=0)]] | int | None = None
+    """Keep only these layers of the pretrained model, counted from 0, or so many of them, evenly spread: a smaller
+    student for distillation (Sanh et al. 2019, arXiv:1910.01108)."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Expected SHA-256 of the weight file `model.safetensors`; another sum is refused."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model or its tokenizer. Only for code that was read: it may do anything."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the model's own config, e.g. `{hidden_dropout_prob: 0.2}`."""
+
+
+class TeacherConfig(Section):
+    """A finished model that the trained one learns from, beside the labels (Hinton et al. 2015, arXiv:1503.02531)."""
+
+    name: str
+    """A run directory, or the folder of a model with the same labels. What it says of the training rows is computed
+    once, before training, and kept in the cache."""
+    temperature: float = Field(2.0, gt=0)
+    """Logits of both are divided by this before the softmax: the higher, the more small probabilities count."""
+    weight: float = Field(0.5, ge=0, le=1)
+    """Share of the teacher's answers in the loss, that of the labels being the rest."""
 
 
 class DataConfig(Section):
@@ -276,7 +291,7 @@ class OutputConfig(Section):
     """The run directory; by default `runs/<name>`."""
 
 
-def _expand_model(value: Any) -> Any:
+def _expand_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -289,8 +304,10 @@ class Config(Section):
     """A recipe class of your own: `path/to/file.py:ClassName`."""
     name: str | None = None
     """Name of the run; by default the recipe file's name."""
-    model: Annotated[ModelConfig, BeforeValidator(_expand_model)]
+    model: Annotated[ModelConfig, BeforeValidator(_expand_name)]
     """A model name, or a section with details."""
+    teacher: Annotated[TeacherConfig | None, BeforeValidator(_expand_name)] = None
+    """A model to learn from: a folder, or a section with details."""
     data: DataConfig
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the task itself; see the task's own list."""

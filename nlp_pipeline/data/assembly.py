@@ -135,7 +135,7 @@ class Assembler:
         if column.kind == "text":
             return as_text(raw[0], optional) if len(raw) == 1 else joined_text(raw, optional)
         if column.kind == "texts":
-            return as_texts(raw)
+            return as_texts(raw, optional)
         if column.kind == "label_list":
             return as_label_list(raw[0]) if len(raw) == 1 else indicator_labels(raw)
         convert = {

@@ -26,10 +26,11 @@ class Field:
     - `sequence`: a number for each of its sequences → [sequences]
     - `set`: any number of ids → 0/1 floats [examples, size]
     - `vector`: numbers, as many for each example → [examples, size]
+    - `token_vectors`: the numbers of all tokens one after another, as many for each → [sequences, longest, size]
     """
 
     name: str
-    kind: Literal["tokens", "row", "sequence", "set", "vector"] = "tokens"
+    kind: Literal["tokens", "row", "sequence", "set", "vector", "token_vectors"] = "tokens"
     dtype: Literal["int64", "float32", "bool"] = "int64"
     pad: float = 0
     size: int = 0
@@ -86,6 +87,10 @@ def collate(table: "TokenTable", fields: Sequence[Field], rows: np.ndarray) -> B
             array = np.concatenate(table.sequences(field.name, rows))
         elif field.kind == "vector":
             array = np.stack(table.sequences(field.name, rows))
+        elif field.kind == "token_vectors":  # after the tokens of its group, whose lengths it shares
+            mask = masks[field.group]
+            array = np.zeros((*mask.shape, field.size), np.float32)
+            array[mask] = np.concatenate(table.sequences(field.name, rows)).reshape(-1, field.size)
         else:
             sequences = table.sequences(field.name, rows)
             mask = masks.setdefault(field.group, _mask(sequences))

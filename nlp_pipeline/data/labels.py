@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import DataError
 from .problems import RowProblem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_SHOWN = 10
 
@@ -111,6 +114,17 @@ def shown(items: Sequence[Any]) -> str:
 def column(rows: Any, name: str) -> list[Any]:
     """A column of a `datasets.Dataset` as a plain list."""
     return rows.with_format("arrow").select_columns([name])[:].column(name).to_pylist()
+
+
+def label_column(values: Sequence[Any], kind: str, labels: Labels | None) -> "pa.Array":
+    """Labels by their ids, lists of them (`multi_label`), or numbers (without `labels`), an entry a row."""
+    import pyarrow as pa
+
+    if labels is None:
+        return pa.array(values, pa.float32())
+    if kind == "single_label":
+        return pa.array(labels.encode(values))
+    return pa.array([labels.encode(names) for names in values], pa.list_(pa.int64()))
 
 
 def log_odds(counts: np.ndarray, rows: int) -> np.ndarray:

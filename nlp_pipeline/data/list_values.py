@@ -30,15 +30,20 @@ def as_tokens(column: RawColumn) -> Cells:
     return _as_lists(column, _split_blanks, "expected lists of text, or tokens separated by blanks")
 
 
-def as_texts(columns: Sequence[RawColumn]) -> Cells:
-    """Lists of text; or a text from each of several columns, those that are empty left out."""
+def as_texts(columns: Sequence[RawColumn], optional: bool = False) -> Cells:
+    """Lists of text; or a text from each of several columns, those that are empty left out.
+
+    Args:
+        optional: no list, or an empty one, is nothing that is missing.
+    """
     if len(columns) == 1:
-        return _as_lists(columns[0], None, "expected lists of text")
+        cells = _as_lists(columns[0], None, "expected lists of text")
+        return Cells(cells.values, cells.missing & (not optional), cells.problems)
     parts = [as_text(column, optional=True) for column in columns]
     problems = [problem for part in parts for problem in part.problems]
     given = zip(*(part.values.to_pylist() for part in parts), strict=True)
     lists = pa.chunked_array([pa.array([[text for text in row if text.strip()] for row in given], STRINGS)])
-    return Cells(lists, _no_items(lists), problems)
+    return Cells(lists, _no_items(lists) & (not optional), problems)
 
 
 def as_label_list(column: RawColumn) -> Cells:

@@ -1,9 +1,12 @@
 """IOB tag sequences: what is valid, what can be repaired, and the entities they spell."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from .fields import IGNORED
 from .labels import shown
 from .problems import RowProblem
 
@@ -111,3 +114,60 @@ def first_of_word(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     before[offsets[:-1][offsets[:-1] < len(words)]] = -1
     first: np.ndarray = (words >= 0) & (words != before)
     return first
+
+
+def token_labels(
+    tags: Sequence[Sequence[str]],
+    words: np.ndarray,
+    offsets: np.ndarray,
+    ids: Mapping[str, int],
+    outside: str,
+    every_subword: bool,
+) -> np.ndarray:
+    """int64[tokens], the id of each word's tag at its first sub-word, IGNORED elsewhere.
+
+    Args:
+        tags: the tags of each row's words.
+        words: int[tokens], the word of each token, -1 for special tokens.
+        offsets: int[rows + 1], where each row begins.
+        outside: the tag that one unknown to `ids` trains as, where `ids` has it.
+        every_subword: the later sub-words of a word get its tag too, as inside what it opens.
+    """
+    usual = ids.get(outside, IGNORED)
+    flat = np.array([ids.get(tag, usual) for row in tags for tag in row], np.int64)
+    starts = np.cumsum([0, *map(len, tags[:-1])])  # where each row's words begin
+    first = first_of_word(words, offsets)
+    position = np.repeat(starts, np.diff(offsets)) + words
+    labels = np.full(len(words), IGNORED, np.int64)
+    labels[first] = flat[position[first]]
+    if every_subword:
+        rest = (words >= 0) & ~first
+        inside = np.array([ids.get(inside_tag(name), i) for name, i in ids.items()])
+        labels[rest] = inside[flat[position[rest]]]
+    return labels
+
+
+def word_tags(words: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """int64[words], the id at each word's first sub-word, -1 for a word without one; both int[tokens] of one row."""
+    first = first_of_word(words, np.array([0, len(words)]))
+    found = np.full(int(words.max(initial=-1)) + 1, -1, np.int64)
+    found[words[first]] = ids[first]
+    return found
+
+
+def entity_records(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
+    """The entities of one row with their text."""
+    return [
+        {"type": kind, "text": " ".join(words[start:end]), "start": start, "end": end}
+        for kind, start, end in entities(tags)
+    ]
+
+
+def usual_tags(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> tuple[dict[str, str], str]:
+    """Each word's most frequent tag, and that of all words."""
+    seen: dict[str, Counter[str]] = {}
+    for words, row in zip(tokens, tags, strict=True):
+        for word, tag in zip(words, row, strict=True):
+            seen.setdefault(word, Counter())[tag] += 1
+    usual = Counter(tag for counts in seen.values() for tag in counts.elements()).most_common(1)[0][0]
+    return {word: counts.most_common(1)[0][0] for word, counts in seen.items()}, usual

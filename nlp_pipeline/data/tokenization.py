@@ -148,11 +148,12 @@ def cache_root(configured: str | None = None) -> Path:
 def code_version(owner: Any) -> str:
     """SHA-256 over the source that makes token ids: this module, its helpers, and the task's with its parents'."""
     from ..recipe import Recipe
-    from . import choices, documents, labels, masking, squad, tags, text_windows, token_table
+    from . import candidates, choices, documents, labels, masking, squad, tags, text_windows, token_table
 
     digest = hashlib.sha256()
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
-    for module in (sys.modules[__name__], choices, documents, masking, token_table, text_windows, squad, labels, tags):
+    helpers = (candidates, choices, documents, masking, token_table, text_windows, squad, labels, tags)
+    for module in (sys.modules[__name__], *helpers):
         digest.update(inspect.getsource(module).encode())
     for cls in classes:
         try:

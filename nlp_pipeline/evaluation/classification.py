@@ -67,3 +67,17 @@ def label_outputs(
     for i, names in enumerate(given):
         references[i, labels.encode(names)] = True
     return Outputs("multi_label", scores >= threshold, references, scores, labels.names)
+
+
+def usual_scores(given: Sequence[Any], kind: Kind, labels: Labels | None, threshold: float) -> tuple[str, np.ndarray]:
+    """What one would say of any row without reading it, by its name and float[labels]: each label's share, or the mean.
+
+    Args:
+        given: the training rows' labels, a list each; or numbers, where there are no labels.
+    """
+    if labels is None:
+        return "mean of the training rows", np.array([float(np.mean(given))])
+    shares = labels.counts(given) / len(given)
+    if kind == "multi_label":  # at least the most frequent label, so that F1 is not 0 by silence
+        shares = np.where(shares == shares.max(), np.maximum(shares, threshold), shares)
+    return "most frequent label", shares

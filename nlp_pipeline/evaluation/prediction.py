@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ..progress import Bar
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from ..data.fields import Batch
     from ..data.token_table import TokenTable
     from ..recipe import Recipe
 
@@ -42,6 +43,7 @@ def predict_table(
     batch_size: int,
     bar: Bar | None = None,
     only: np.ndarray | None = None,
+    collect: "Callable[[Any, Batch], list[np.ndarray]] | None" = None,
 ) -> RowOutputs:
     """Run a model over a table, longest rows first; every process returns the outputs of all rows.
 
@@ -52,6 +54,7 @@ def predict_table(
         model: on the accelerator's device; set to evaluation mode here.
         batch_size: rows per device in one forward pass.
         only: int[n], the rows to run, if not all; the outputs come in this order.
+        collect: takes what is wanted of the outputs, in place of the task's own `collect`; then no loss is computed.
 
     Raises:
         OutOfMemoryError: a forward pass does not fit; since the longest rows come first, it says so at once.
@@ -80,7 +83,7 @@ def predict_table(
     with torch.no_grad() if sharded else torch.inference_mode():
         for number, part in enumerate([*mine, *[filler] * idle]):
             batch = recipe.batch(table, chosen[part])
-            scored = recipe.has_loss(batch.targets) and number < len(mine)
+            scored = collect is None and recipe.has_loss(batch.targets) and number < len(mine)
             if scored:
                 weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
@@ -98,7 +101,7 @@ def predict_table(
                 continue
             if scored:
                 losses.append(float(recipe.loss(outputs, batch.targets)))
-            values += recipe.collect(outputs, batch)
+            values += (collect or recipe.collect)(outputs, batch)
             rows += part.tolist()
             if bar is not None:
                 # A row may be several examples, of which each batch has some.

@@ -155,6 +155,10 @@ def load_model(
         fresh |= head
     if head_bias is not None:
         _start_bias(model, head & fresh, head_bias)
+    if config.layers is not None:
+        from .parameters import keep_layers
+
+        keep_layers(model, config.layers)
     return model
 
 

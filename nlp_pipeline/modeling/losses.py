@@ -57,6 +57,35 @@ def by_example(values: "torch.Tensor", sizes: np.ndarray) -> "torch.Tensor":
     return flat.index_copy(0, places, values.float()).view(len(sizes), widest)
 
 
+def listwise_sum(scores: "torch.Tensor", relevance: "torch.Tensor") -> "torch.Tensor":
+    """Sum over rows of the cross entropy of a softmax over candidates (Cao et al. 2007, ListNet's top-one probability).
+
+    Args:
+        scores: [rows, candidates], very low where a row has fewer.
+        relevance: the same; of each row's candidates the share that the softmax should give to each.
+    """
+    shares = relevance / relevance.sum(-1, keepdim=True).clamp(min=1e-9)
+    # In float64: a shift of all the scores changes nothing, and rounding alone would move what shifts them.
+    return -(shares * scores.double().log_softmax(-1).clamp(min=-1e4)).sum().float()
+
+
+def pairwise_sum(scores: "torch.Tensor", relevance: "torch.Tensor", real: "torch.Tensor") -> "torch.Tensor":
+    """Sum over rows of the mean over pairs of log(1 + exp(worse - better)) (Burges et al. 2005, RankNet).
+
+    Args:
+        scores: [rows, candidates].
+        relevance: the same; of two candidates the one with more is the better.
+        real: bool, the same; false where a row has fewer candidates.
+    """
+    import torch.nn.functional as F
+
+    above = (relevance[:, :, None] > relevance[:, None, :]) & real[:, :, None] & real[:, None, :]
+    exact = scores.double()  # as above
+    lead = (exact[:, :, None] - exact[:, None, :]).masked_fill(~above, 0.0)
+    losses = F.softplus(-lead) * above
+    return (losses.sum((1, 2)) / above.sum((1, 2)).clamp(min=1)).sum().float()
+
+
 def target_weights(targets: "torch.Tensor", class_weights: "torch.Tensor | None" = None) -> "torch.Tensor":
     """float[targets]: 0 where ignored, else the weight of the target's class."""
     real = targets != IGNORED
@@ -80,3 +109,30 @@ def binary_cross_entropy_sum(
 def squared_error_sum(values: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """Sum over rows of the squared error."""
     return ((values.float() - targets.float()) ** 2).sum()
+
+
+def label_loss_sum(
+    logits: "torch.Tensor",
+    labels: "torch.Tensor",
+    kind: str,
+    class_weights: "torch.Tensor | None" = None,
+    label_smoothing: float = 0.0,
+) -> "torch.Tensor":
+    """The loss that goes with a kind of label: cross entropy, of `multi_label` binary, of `regression` squared error.
+
+    Args:
+        logits: [rows, labels], of a regression [rows, 1].
+        labels: int64[rows], float[rows, labels] of 0 and 1, or float[rows].
+    """
+    if kind == "regression":
+        return squared_error_sum(logits.squeeze(-1), labels)
+    if kind == "multi_label":
+        return binary_cross_entropy_sum(logits, labels, class_weights)
+    return cross_entropy_sum(logits, labels, class_weights, label_smoothing)
+
+
+def label_weight(labels: "torch.Tensor", kind: str, class_weights: "torch.Tensor | None" = None) -> float:
+    """What `label_loss_sum` is divided by for a mean: rows, or the sum of their class weights."""
+    if kind != "single_label" or class_weights is None:
+        return float(len(labels))
+    return float(target_weights(labels, class_weights).sum())

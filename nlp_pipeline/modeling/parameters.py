@@ -112,3 +112,38 @@ def _is_linear(module: Any) -> bool:
 def merge_lora(model: Any) -> Any:
     """Fold adapters into the weights they adapt: a plain transformers model again."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+def keep_layers(model: Any, wanted: list[int] | int) -> None:
+    """Keep some of a model's layers, in place and in its config: a student that starts from its teacher's weights.
+
+    Args:
+        wanted: the layers' places from 0 on, in their order; or how many, evenly spread with the first and the last.
+
+    Raises:
+        ModelError: there are no such layers, or the model isn't one stack of like layers.
+    """
+    import numpy as np
+    from torch.nn import ModuleList
+
+    from ..errors import ModelError
+
+    config = model.config
+    total = getattr(config, "num_hidden_layers", 0)
+    stacks = [(parent, name) for parent in model.modules() for name, child in parent.named_children()
+              if isinstance(child, ModuleList) and len(child) == total]  # fmt: skip
+    kinds = getattr(config, "layer_types", None)
+    if len(stacks) != 1 or getattr(config, "is_encoder_decoder", False) or (kinds and len(set(kinds)) > 1):
+        raise ModelError(
+            f"model.layers: {type(model).__name__} is not one stack of layers that are alike; leave it out"
+        )
+    chosen = wanted if isinstance(wanted, list) else np.linspace(0, total - 1, wanted).round().astype(int).tolist()
+    if not 0 < len(chosen) <= total or sorted(set(chosen)) != chosen or chosen[-1] >= total:
+        raise ModelError(
+            f"model.layers: found {wanted}, expected ascending places from 0 to {total - 1}, or 1 to {total} of them"
+        )
+    parent, name = stacks[0]
+    setattr(parent, name, ModuleList(getattr(parent, name)[place] for place in chosen))
+    config.num_hidden_layers = len(chosen)
+    if kinds:
+        config.layer_types = kinds[: len(chosen)]

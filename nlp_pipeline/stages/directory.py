@@ -126,10 +126,12 @@ def read_finished(recipe: "Recipe") -> dict[str, Any] | None:
 def inputs(recipe: "Recipe") -> dict[str, Any]:
     """What a run is made from, by content: the rows of every split, the weights, a recipe class of the user's own."""
     from ..modeling.loading import file_hash, weights_hash
+    from .teaching import teacher_hash
 
     assert recipe.splits is not None
-    own = recipe.config.recipe
-    return {
+    own, teacher = recipe.config.recipe, recipe.config.teacher
+    taught = {"teacher": {"name": teacher.name, "sha256": teacher_hash(recipe)}} if teacher else {}
+    return taught | {
         "data": {
             split: {"rows": len(rows), "fingerprint": recipe.splits.fingerprints[split]}
             for split in SPLITS
@@ -154,6 +156,8 @@ def identity(recipe: "Recipe") -> dict[str, Any]:
         flat[f"{split} rows"] = made_from["data"].get(split, {}).get("fingerprint")
     flat["batch.sampling"] = recipe.sampling
     flat["model weights"] = made_from["model"]["sha256"]
+    if recipe.config.teacher is not None:
+        flat["teacher weights"] = made_from["teacher"]["sha256"]
     flat["recipe class"] = made_from["recipe_class"]
     # A best score can only be compared with later ones of the same metric.
     flat["best metric"] = recipe.best_metric + (" (greater is better)" if recipe.greater_is_better else "")

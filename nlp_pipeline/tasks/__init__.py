@@ -17,6 +17,7 @@ TASKS = {
     "text-classification": "text_classification:TextClassification",
     "token-classification": "token_classification:TokenClassification",
     "multiple-choice": "multiple_choice:MultipleChoice",
+    "text-ranking": "reranking:Reranking",
     "text-generation": "causal_language_modeling:CausalLanguageModeling",
     "fill-mask": "masked_language_modeling:MaskedLanguageModeling",
     "question-answering": "question_answering:QuestionAnswering",

@@ -9,8 +9,8 @@ from ..config import Config
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import Field
-from ..data.labels import ClassWeights, Labels, column, label_weights, log_odds, require_labels
-from ..evaluation.classification import close_calls, label_outputs, label_record, probabilities
+from ..data.labels import ClassWeights, Labels, column, label_column, label_weights, log_odds, require_labels
+from ..evaluation.classification import close_calls, label_outputs, label_record, probabilities, usual_scores
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..data.fields import Batch
     from ..data.splits import Splits
     from ..data.tokenization import Encoder
+    from ..modeling.distillation import SoftTargets
 
 TEXT = tuple("sentence sentence1 premise content message review utterance query question body".split())
 PAIR = ("sentence2", "hypothesis", "text2", "passage")
@@ -138,40 +139,30 @@ class TextClassification(Recipe):
 
     def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
         """Texts to token ids, targets to numbers."""
-        import pyarrow as pa
-
         pairs = rows.column("text_pair").to_pylist() if "text_pair" in rows.column_names else None
         columns = encoder(rows.column("text").to_pylist(), pairs).columns()
         if self.target.name in rows.column_names:
-            values = rows.column(self.target.name).to_pylist()
-            if self.labels is None:
-                columns["labels"] = pa.array(values, pa.float32())
-            elif self.kind == "single_label":
-                columns["labels"] = pa.array(self.labels.encode(values))
-            else:
-                columns["labels"] = pa.array([self.labels.encode(names) for names in values], pa.list_(pa.int64()))
+            columns["labels"] = label_column(rows.column(self.target.name).to_pylist(), self.kind, self.labels)
         return columns
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
         """Cross entropy, binary cross entropy or squared error, summed."""
-        from ..modeling.losses import binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum
+        from ..modeling.losses import label_loss_sum
 
-        labels = targets["labels"]
-        if self.kind == "regression":
-            return squared_error_sum(outputs.logits.squeeze(-1), labels)
-        weights = self.weights_on(labels)
-        if self.kind == "multi_label":
-            return binary_cross_entropy_sum(outputs.logits, labels, weights)
-        return cross_entropy_sum(outputs.logits, labels, weights, self.config.training.label_smoothing)
+        labels, smoothing = targets["labels"], self.config.training.label_smoothing
+        return label_loss_sum(outputs.logits, labels, self.kind, self.weights_on(labels), smoothing)
 
     def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
         """Rows, or the sum of their class weights."""
-        from ..modeling.losses import target_weights
+        from ..modeling.losses import label_weight
 
-        labels = targets["labels"]
-        if self.kind != "single_label" or self.weights is None:
-            return float(len(labels))
-        return float(target_weights(labels, self.weights_on(labels)).sum())
+        return label_weight(targets["labels"], self.kind, self.weights_on(targets["labels"]))
+
+    def soft_targets(self) -> "SoftTargets":
+        """The teacher's logits of each text."""
+        from ..modeling.distillation import label_targets
+
+        return label_targets(len(self.labels or (0,)), self.kind)
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """float32[labels] logits a row."""
@@ -193,13 +184,9 @@ class TextClassification(Recipe):
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """The most frequent label, or the mean."""
-        if self.labels is None:
-            mean = float(np.mean(column(train, self.target.name)))
-            return "mean of the training rows", lambda rows: self._outputs(np.full((len(rows), 1), mean), rows)
-        shares = self.labels.counts(self._label_lists(train)) / len(train)
-        if self.kind == "multi_label":  # at least the most frequent label, so that F1 is not 0 by silence
-            shares = np.where(shares == shares.max(), np.maximum(shares, self.options.threshold), shares)
-        return "most frequent label", lambda rows: self._outputs(np.tile(shares, (len(rows), 1)), rows)
+        given = column(train, self.target.name) if self.labels is None else self._label_lists(train)
+        name, scores = usual_scores(given, self.kind, self.labels, self.options.threshold)
+        return name, lambda rows: self._outputs(np.tile(scores, (len(rows), 1)), rows)
 
     def _outputs(self, scores: np.ndarray, rows: "datasets.Dataset") -> Outputs:
         given = column(rows, self.target.name)

@@ -1,6 +1,5 @@
 """Token classification: a tag for every word, as in named entity recognition (IOB2) or part-of-speech tagging."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +10,17 @@ from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
 from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels
-from ..data.tags import entities, first_of_word, inside_tag, named, repair, tag_problems, unnamed
+from ..data.tags import (
+    entity_records,
+    inside_tag,
+    named,
+    repair,
+    tag_problems,
+    token_labels,
+    unnamed,
+    usual_tags,
+    word_tags,
+)
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
 
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from ..data.fields import Batch
     from ..data.splits import Splits
     from ..data.tokenization import Encoder
+    from ..modeling.distillation import SoftTargets
 
 OUTSIDE = "O"
 
@@ -128,19 +138,9 @@ class TokenClassification(Recipe):
         if "tags" not in rows.column_names:
             return columns
         tags = [self._clean(row) for row in rows.column("tags").to_pylist()]
-        outside = self._known.ids.get(OUTSIDE, IGNORED)  # a tag unknown to the model trains as no entity
-        ids = np.array([self._known.ids.get(tag, outside) for row in tags for tag in row], np.int64)
-        starts = np.cumsum([0, *map(len, tags[:-1])])  # where each row's words begin
-        lengths = np.diff(encoded.offsets)
-        words = encoded.word_ids
-        first = first_of_word(words, encoded.offsets)
-        position = np.repeat(starts, lengths) + words
-        labels = np.full(len(words), IGNORED, np.int64)
-        labels[first] = ids[position[first]]
-        if self.options.label_all_subwords:
-            rest = (words >= 0) & ~first
-            inside = np.array([self._known.ids.get(inside_tag(name), i) for i, name in enumerate(self._known.names)])
-            labels[rest] = inside[ids[position[rest]]]
+        labels = token_labels(
+            tags, encoded.word_ids, encoded.offsets, self._known.ids, OUTSIDE, self.options.label_all_subwords
+        )
         return columns | {"labels": encoded.ragged(labels)}
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
@@ -158,16 +158,16 @@ class TokenClassification(Recipe):
         labels = targets["labels"]
         return float(target_weights(labels, self.weights_on(labels)).sum())
 
+    def soft_targets(self) -> "SoftTargets":
+        """The teacher's logits of each token."""
+        from ..modeling.distillation import token_targets
+
+        return token_targets(len(self._known))
+
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """int64[words] a row: the tag id at each word's first sub-word, -1 for a word without one."""
         best = outputs.logits.argmax(-1).cpu().numpy()
-        values = []
-        for words, ids in zip(batch.targets["word_ids"].cpu().numpy(), best, strict=True):
-            first = first_of_word(words, np.array([0, len(words)]))
-            row = np.full(int(words.max(initial=-1)) + 1, -1, np.int64)
-            row[words[first]] = ids[first]
-            values.append(row)
-        return values
+        return [word_tags(*row) for row in zip(batch.targets["word_ids"].cpu().numpy(), best, strict=True)]
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """A tag for every word, and the entities that they spell."""
@@ -176,10 +176,7 @@ class TokenClassification(Recipe):
         for row_id, words, tags in zip(column(rows, "row_id"), tokens, self._tags(values, tokens), strict=True):
             record: dict[str, Any] = {"row_id": row_id, "prediction": tags}
             if self.kind == "tags":
-                record["entities"] = [
-                    {"type": kind, "text": " ".join(words[start:end]), "start": start, "end": end}
-                    for kind, start, end in entities(tags)
-                ]
+                record["entities"] = entity_records(words, tags)
             records.append(record)
         return records
 
@@ -189,12 +186,7 @@ class TokenClassification(Recipe):
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """Each word's most frequent tag in the training rows; unknown words get the most frequent tag of all."""
-        seen: dict[str, Counter[str]] = {}
-        for words, tags in zip(column(train, "tokens"), column(train, "tags"), strict=True):
-            for word, tag in zip(words, self._clean(tags), strict=True):
-                seen.setdefault(word, Counter())[tag] += 1
-        usual = Counter(tag for counts in seen.values() for tag in counts.elements()).most_common(1)[0][0]
-        table = {word: counts.most_common(1)[0][0] for word, counts in seen.items()}
+        table, usual = usual_tags(column(train, "tokens"), [self._clean(tags) for tags in column(train, "tags")])
 
         def guess(rows: "datasets.Dataset") -> Outputs:
             return self._outputs([[table.get(word, usual) for word in words] for words in column(rows, "tokens")], rows)

@@ -40,7 +40,7 @@ def bad_rows(stepper: "Stepper", given: "StepInput") -> list[int]:
         for row in np.concatenate([given.mine, again]):
             batch = stepper.recipe.batch(stepper.table, np.array([row]), given.epoch).to(stepper.accelerator.device)
             with stepper.packed(batch):
-                loss = stepper.recipe.loss(stepper.recipe.forward(model, batch), batch.targets)
+                loss = stepper.recipe.training_loss(stepper.recipe.forward(model, batch), batch.targets)
             if not math.isfinite(float(loss)):
                 found.append(int(row))
     model.train(training)

@@ -81,7 +81,7 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
 def _pass(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", rows: np.ndarray) -> None:
     batch = recipe.batch(table, rows, 0).to(stepper.accelerator.device)
     with stepper.accelerator.no_sync(stepper.model), stepper.packed(batch):
-        stepper.accelerator.backward(recipe.loss(recipe.forward(stepper.model, batch), batch.targets))
+        stepper.accelerator.backward(recipe.training_loss(recipe.forward(stepper.model, batch), batch.targets))
 
 
 def _file(recipe: "Recipe", longest: int) -> Path:

@@ -46,7 +46,9 @@ def verify_parity(
     found = []
     for layout in (None, Layout(batch.lengths, ROUND_TO)):
         with runner.packed(layout), runner.eager(layout is None):
-            loss = recipe.loss(recipe.forward(model, batch), batch.targets) / max(recipe.weigh(batch.targets), 1e-12)
+            loss = recipe.training_loss(recipe.forward(model, batch), batch.targets) / max(
+                recipe.weigh(batch.targets), 1e-12
+            )
             loss.backward()
         gradient = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         found.append((float(loss.detach()), gradient))

@@ -264,7 +264,7 @@ class Stepper:
         for number, (batch, counts) in enumerate(passes):
             batch.to(accelerator.device)
             with self._exchange(last=number == len(passes) - 1), self.packed(batch):
-                loss = self.recipe.loss(self.recipe.forward(self.model, batch), batch.targets) * counts
+                loss = self.recipe.training_loss(self.recipe.forward(self.model, batch), batch.targets) * counts
                 # Gradients are averaged over processes; the factor makes the average a sum.
                 accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
             total += loss.detach() / max(given.weight, 1e-12)

@@ -45,6 +45,9 @@ def test_every_recipe_of_the_project_is_valid(path, tmp_path, monkeypatch):
         if ":" not in file:
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text("{}\n")
+    if teacher := raw.get("teacher"):
+        (tmp_path / teacher["name"] / "model").mkdir(parents=True)
+        (tmp_path / teacher["name"] / "model" / "config.json").write_text("{}")
     assert load_config(path).name == path.stem
     assert path.parent.name == raw["task"]
 

@@ -175,6 +175,38 @@ class TestPairWithClassWeights(RecipeContract):
         assert recipe.labels.names == ("0", "1")
 
 
+def test_entailment_makes_a_zero_shot_classifier(tiny_bert, tmp_path):
+    from transformers import pipeline
+
+    names = ("entailment", "neutral", "contradiction")
+    rows = [{"premise": text, "hypothesis": TEXTS[i - 1], "label": names[i % 3]} for i, text in enumerate(TEXTS)]
+    recipe = TextClassification(model=tiny_bert, train=rows, output={"dir": str(tmp_path / "run")}, max_steps=2)
+    recipe.run(progress=False)
+    classify = pipeline("zero-shot-classification", model=str(recipe.run_directory.model))
+    labels, template = ["card", "money"], "this is about {}"
+    assert classify.entailment_id == recipe.labels.ids["entailment"]
+    found = classify(TEXTS[0], candidate_labels=labels, hypothesis_template=template, multi_label=True)
+    chances = dict(zip(found["labels"], found["scores"], strict=True))
+    logits = _pair_logits(recipe, [(TEXTS[0], template.format(label)) for label in labels])
+    for label, row in zip(labels, logits, strict=True):
+        pair = np.exp(row[[recipe.labels.ids["contradiction"], recipe.labels.ids["entailment"]]])
+        assert chances[label] == pytest.approx(pair[1] / pair.sum(), abs=1e-5)
+
+
+def _pair_logits(recipe, pairs):
+    """float32[pairs, labels] from the saved model alone."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = str(recipe.run_directory.model)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        logits = model.eval()(
+            **tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+        ).logits
+    return logits.numpy()
+
+
 def test_class_weights_follow_the_counts():
     labels = Labels(("a", "b"))
     weights, problems = label_weights("balanced", labels, [["a"]] * 3 + [["b"]], "single_label")

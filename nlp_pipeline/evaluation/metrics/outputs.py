@@ -21,6 +21,8 @@ class KindSpec:
 
     predictions: str
     references: str
+    ragged: bool = False
+    """Whether rows hold lists of numbers that differ in length."""
 
 
 KINDS: dict[Kind, KindSpec] = {
@@ -30,13 +32,14 @@ KINDS: dict[Kind, KindSpec] = {
     "tags": KindSpec("[string]", "[string]"),
     "text": KindSpec("string", "[string]"),
     "likelihood": KindSpec("float64", "[float64]"),
+    "ranking": KindSpec("[float64]", "[float64]", ragged=True),
 }
 """The kinds of prediction; a new one needs a line here, one in `Outputs`, and metrics that name it."""
 
 
 def is_listed(kind: Kind) -> bool:
-    """Whether a kind's columns are Python lists, of strings or of lists of them, not arrays."""
-    return "string" in KINDS[kind].predictions
+    """Whether a kind's columns are Python lists, of strings or of lists of them, or of numbers, not arrays."""
+    return "string" in KINDS[kind].predictions or KINDS[kind].ragged
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Outputs:
     | text         | n strings; n lists of right ones   | None                                |
     | likelihood   | float[n], -log p of a text in nats | None                                |
     |              | float[n, 2], its tokens and bytes  |                                     |
+    | ranking      | n lists of scores; of relevances   | None                                |
 
     `scores` are probabilities, or None where no metric asked for them. `reference_scores` float[n] may stand in for
     them: each row's probability of its reference, a single_label row's share in the log loss. `label_names` has one

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STATISTICS = ("precision", "recall", "f1")
 AVERAGES = ("macro", "micro", "weighted")
-COUNTING = ("classification", "tagging", "answers", "likelihood")
+COUNTING = ("classification", "tagging", "answers", "likelihood", "ranking")
 """Modules whose metrics are functions of counts."""
 
 
@@ -109,6 +109,17 @@ def _average_specs() -> Iterable[MetricSpec]:
         )
 
 
+def _ranking_specs() -> Iterable[MetricSpec]:
+    """Measures of ranked candidates."""
+    texts = {
+        "mrr@10": "mean of 1 / the place of the first relevant candidate, 0 beyond place 10",
+        "ndcg@10": "discounted gain of the first 10 candidates by that of the best order",
+        "map": "mean over rows of the mean precision down to each relevant candidate",
+    }
+    for name, text in texts.items():
+        yield _spec(name, "ranking", "ranking:ranking", text, options={"name": name})
+
+
 def _table() -> dict[str, MetricSpec]:
     labels, numbers = "single_label multi_label", "regression"
     specs = [
@@ -186,6 +197,7 @@ def _table() -> dict[str, MetricSpec]:
         _spec(
             "squad", "text", "answers:squad", "exact match and F1 of the words, as SQuAD's own script", main_key="f1"
         ),
+        *_ranking_specs(),
     ]
     return {spec.name: spec for spec in specs}
 

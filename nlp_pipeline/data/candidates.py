@@ -1,0 +1,57 @@
+"""The texts of a query that a reranker puts in order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .labels import shown
+from .problems import RowProblem
+
+
+def candidates_of(rows: Any) -> tuple[list[list[str]], list[list[float]]]:
+    """Each row's texts, those that answer its query first, and a 1 or a 0 for each.
+
+    Args:
+        rows: a `datasets.Dataset` or an Arrow table with `positives` and perhaps `negatives`.
+    """
+    table = rows.with_format("arrow")[:] if hasattr(rows, "with_format") else rows
+    right = table.column("positives").to_pylist()
+    given = table.column("negatives").to_pylist() if "negatives" in table.column_names else [None] * len(right)
+    wrong = [row or [] for row in given]
+    texts = [[*good, *bad] for good, bad in zip(right, wrong, strict=True)]
+    return texts, [[1.0] * len(good) + [0.0] * len(bad) for good, bad in zip(right, wrong, strict=True)]
+
+
+def candidate_problems(
+    texts: Sequence[Sequence[str]], relevance: Sequence[Sequence[float]], row_ids: Sequence[str], split: str
+) -> list[str]:
+    """Rows without a text that doesn't answer the query, and rows where a text does and doesn't."""
+    alone = [i for i, row in zip(row_ids, relevance, strict=True) if all(row)]
+    both = []
+    for i, row, right in zip(row_ids, texts, relevance, strict=True):
+        good = {text for text, is_right in zip(row, right, strict=True) if is_right}
+        if good & {text for text, is_right in zip(row, right, strict=True) if not is_right}:
+            both.append(i)
+    problems: list[str] = []
+    if alone:
+        message = f"{split}: rows {shown(alone)} have no negatives, so there is nothing to rank; add some to each"
+        problems.append(RowProblem(message, "values", {split: alone}))
+    if both:
+        message = f"{split}: rows {shown(both)} have the same text among positives and negatives; remove one of them"
+        problems.append(RowProblem(message, "conflicting_labels", {split: both}))
+    return problems
+
+
+def score_problems(
+    scores: Sequence[float], lowest: float, highest: float, row_ids: Sequence[str], split: str
+) -> list[str]:
+    """Scores that are off the scale."""
+    off = [(i, score) for i, score in zip(row_ids, scores, strict=True) if not lowest <= score <= highest]
+    if not off:
+        return []
+    least, most = min(score for _, score in off), max(score for _, score in off)
+    ids = [i for i, _ in off]
+    message = (
+        f"{split}: the scores of rows {shown(ids)} are off the scale of {lowest:g} to {highest:g} (found {least:g} "
+    )
+    message += f"to {most:g}); set options.lowest and options.highest to the scale's ends"
+    return [RowProblem(message, "values", {split: ids})]
