@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
     from .tasks.causal_language_modeling import CausalLanguageModeling
+    from .tasks.instruction_tuning import InstructionTuning
     from .tasks.masked_language_modeling import MaskedLanguageModeling
     from .tasks.multiple_choice import MultipleChoice
+    from .tasks.preference_tuning import PreferenceTuning
     from .tasks.question_answering import QuestionAnswering
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
@@ -24,8 +26,10 @@ _PLACES = {
     "load_config": "config",
     "Recipe": "recipe",
     "CausalLanguageModeling": "tasks.causal_language_modeling",
+    "InstructionTuning": "tasks.instruction_tuning",
     "MaskedLanguageModeling": "tasks.masked_language_modeling",
     "MultipleChoice": "tasks.multiple_choice",
+    "PreferenceTuning": "tasks.preference_tuning",
     "QuestionAnswering": "tasks.question_answering",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
@@ -41,10 +45,12 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "InstructionTuning",
     "MaskedLanguageModeling",
     "ModelError",
     "MultipleChoice",
     "NlpPipelineError",
+    "PreferenceTuning",
     "QuestionAnswering",
     "Recipe",
     "TextClassification",

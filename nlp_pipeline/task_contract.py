@@ -32,7 +32,9 @@ class TaskContract:
     """
 
     task: ClassVar[str]
-    """The Hub's pipeline tag."""
+    """What a recipe calls the task: the Hub's pipeline tag, where it has one for it."""
+    pipeline_tag: ClassVar[str | None] = None
+    """The Hub's pipeline tag of the trained model, if it isn't `task`."""
     auto_model: ClassVar[str]
     """The class of transformers that loads the model with its head."""
     lora_task_type: ClassVar[str | None] = None
@@ -112,6 +114,17 @@ class TaskContract:
         example, is counted from `input_ids` unless it is given.
         """
         raise NotImplementedError
+
+    def ready_tokenizer(self, tokenizer: Any) -> None:
+        """Give the tokenizer what the task needs of it; it is saved with the model as it is then.
+
+        Raises:
+            ConfigError: the settings that this goes by can't be used.
+        """
+
+    def complete(self, table: "TokenTable") -> "TokenTable":
+        """The tokenized rows with what another model says of them, by `with_columns`; called on every process."""
+        return table
 
     def batch(
         self, table: "TokenTable", examples: np.ndarray, epoch: int | None = None, fields: Sequence[Field] | None = None

@@ -199,6 +199,20 @@ def weights_hash(config: ModelConfig) -> str | None:
     return file_hash(file) if file is not None and file.exists() else None
 
 
+def model_identity(config: ModelConfig) -> dict[str, Any]:
+    """What decides every weight of a model: by content where it lies on the disk, by commit where it is the Hub's.
+
+    A model from scratch is known by its settings; the seed comes to that.
+    """
+    settings = {"settings": dict(config.settings), "architecture": config.architecture}
+    if config.architecture is not None:
+        return settings | {"config": load_model_config(config).to_json_string()}
+    if folder := model_folder(config.name):
+        return settings | {"weights": {path.name: file_hash(path) for path in sorted(folder.glob("*.safetensors"))}}
+    commit = getattr(load_model_config(config), "_commit_hash", None)
+    return settings | {"name": config.name, "revision": config.revision, "commit": commit}
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -99,7 +99,7 @@ def predict_window(recipe: "Recipe", rows: "datasets.Dataset", bar: "Bar", exact
 
     model, encoder = loaded_model(recipe)
     accelerator, size = recipe.accelerator, recipe.config.batch.evaluation
-    table = tokenize_window(rows, lambda part: recipe.preprocess(part, encoder))
+    table = recipe.complete(tokenize_window(rows, lambda part: recipe.preprocess(part, encoder)))
     if exact or accelerator.mixed_precision != "bf16" or recipe.unsure([]) is None:
         return predict_table(recipe, model, table, accelerator, size, bar)
     with accelerator.autocast():

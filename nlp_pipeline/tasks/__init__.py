@@ -18,6 +18,8 @@ TASKS = {
     "token-classification": "token_classification:TokenClassification",
     "multiple-choice": "multiple_choice:MultipleChoice",
     "text-generation": "causal_language_modeling:CausalLanguageModeling",
+    "instruction-tuning": "instruction_tuning:InstructionTuning",
+    "preference-tuning": "preference_tuning:PreferenceTuning",
     "fill-mask": "masked_language_modeling:MaskedLanguageModeling",
     "question-answering": "question_answering:QuestionAnswering",
 }

@@ -59,8 +59,12 @@ class LanguageModeling(Recipe):
             values: for each row its examples' float64[2 or more], the first two being the likelihood and the tokens.
         """
         sums = np.array([np.sum([value[:2] for value in examples], axis=0) for examples in values]).reshape(-1, 2)
-        sizes = np.array([len(text.encode()) for text in column(rows, "text")], np.float64)
+        sizes = np.array([len(text.encode()) for text in self.scored_texts(rows)], np.float64)
         return Outputs("likelihood", sums[:, 0], np.stack([sums[:, 1], sizes], 1))
+
+    def scored_texts(self, rows: "datasets.Dataset") -> list[str]:
+        """What of each row is foreseen."""
+        return column(rows, "text")
 
     def likelihoods(self, values: Sequence[Any], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """`row_id`, `perplexity`, `bits_per_byte` and `tokens` of each row."""
