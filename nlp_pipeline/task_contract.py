@@ -122,6 +122,13 @@ class TaskContract:
             ConfigError: the settings that this goes by can't be used.
         """
 
+    def preprocess_inputs(self, rows: "pa.Table", encoder: "Encoder") -> Mapping[str, "pa.Array"]:
+        """`preprocess` of rows to predict for, where it isn't the same: a text may hold what is to be predicted."""
+        return self.preprocess(rows, encoder)
+
+    def ready_model(self, model: Any) -> None:
+        """Set what the saved model needs beside its config."""
+
     def complete(self, table: "TokenTable") -> "TokenTable":
         """The tokenized rows with what another model says of them, by `with_columns`; called on every process."""
         return table
@@ -188,6 +195,10 @@ class TaskContract:
         examples' arrays where `preprocess` names each one's row.
         """
         raise NotImplementedError
+
+    def samples(self, records: Sequence[dict[str, Any]], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+        """Of the predictions of an evaluation during training, what is worth showing; it is logged as `samples`."""
+        return []
 
     def outputs(self, values: Sequence[Any], rows: "datasets.Dataset") -> Outputs:
         """Predictions beside references, for the metrics."""

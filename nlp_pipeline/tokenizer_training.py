@@ -119,9 +119,7 @@ def checked(algorithm: str, marks: str) -> tuple[Algorithm, Marks]:
     return found[0], wanted[0]
 
 
-def texts_of(
-    sources: Sequence[str], column: str | Sequence[str] | None, format: str = "auto"
-) -> tuple[Iterable[str], int]:
+def texts_of(sources: Sequence[str], column: str | list[str] | None, format: str = "auto") -> tuple[Iterable[str], int]:
     """The texts of any data source, and their number.
 
     Raises:
@@ -131,9 +129,7 @@ def texts_of(
     from .data.columns import Column
     from .data.splits import load_rows
 
-    data = DataConfig.model_validate(
-        {"columns": {"text": column if isinstance(column, str) else list(column)} if column else {}, "format": format}
-    )
+    data = DataConfig.model_validate({"columns": {"text": column} if column else {}, "format": format})
     names = ("content", "document", "body", "sentence", "source")
     rows = load_rows(list(sources), data, [Column("text", "text", names)])
     batches = rows.with_format("arrow").iter(ROWS)

@@ -115,6 +115,19 @@ class Chat:
         return len(before), end
 
 
+def reply_ends(tokenizer: Any) -> list[int]:
+    """The ids that end a reply: the end of text, and what the template writes after the assistant's turn."""
+    ends = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    chat = Chat.of(tokenizer)
+    try:
+        text, spans = chat.spans([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    except TemplateProblem:
+        return ends
+    last = tokenizer.encode(text[: spans[-1][1]], add_special_tokens=False)[-1:]
+    special = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return list(dict.fromkeys([*ends, *(id_ for id_ in last if id_ in special)]))
+
+
 def encode_chats(
     encoder: "Encoder",
     talks: Sequence[Sequence[Message]],

@@ -93,6 +93,26 @@ def conversation(prompt: Sequence[Message] | None, reply: Sequence[Message] | No
     return after if after and after[0]["role"] != "assistant" else before + after
 
 
+def conversations(columns: Mapping[str, list[Any]]) -> tuple[list[list[Message]], list[bool]]:
+    """Each row's conversation, and whether only its last turn counts: where there is a completion.
+
+    Args:
+        columns: `prompt`, and perhaps `completion`.
+    """
+    prompts = columns["prompt"]
+    completions = columns.get("completion") or [None] * len(prompts)
+    talks = [conversation(prompt, reply) for prompt, reply in zip(prompts, completions, strict=True)]
+    return talks, [bool(reply) for reply in completions]
+
+
+def asked(talk: Sequence[Message]) -> list[Message]:
+    """What there is to reply to: all before the assistant's turn at the end, if there is one."""
+    kept = list(talk)
+    while kept and kept[-1]["role"] == "assistant":
+        kept.pop()
+    return kept
+
+
 def said(talk: Sequence[Message], last_only: bool) -> list[str]:
     """What the assistant says, in all its turns or in the last one."""
     texts = [message["content"] for message in talk if message["role"] == "assistant"]

@@ -1,11 +1,13 @@
 """From a pretrained model to the best fine-tuned weights in `model/`."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..devices import launched_sharding
 from ..errors import START_ANEW, CheckpointError, ConfigError
 from ..startup import collect_all
+from ..task_contract import TaskContract
 from .directory import check_directory, identity, write_start
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     set_seed(config.training.seed)
     model, frozen = _model_to_train(recipe)
     _announce(recipe, model, frozen)
-    evaluate = (lambda current: validation_scores(recipe, current)) if "validation" in recipe.tables else None
+    evaluate = partial(validation_scores, recipe) if "validation" in recipe.tables else None
     began = time.monotonic()
     state = fit(
         recipe,
@@ -133,12 +135,23 @@ def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
     )
 
 
-def validation_scores(recipe: "Recipe", model: Any) -> dict[str, float]:
-    """Metrics and loss of the current weights on the validation rows, the same on every process."""
+def validation_scores(recipe: "Recipe", model: Any, step: int) -> dict[str, float]:
+    """Metrics and loss of the weights after a step on the validation rows, the same on every process."""
     from .scoring import score_table
 
     assert recipe.splits is not None
     assert recipe.splits.validation is not None
-    found = score_table(recipe, model, recipe.splits.validation, recipe.tables["validation"], "Evaluating")
+    rows = recipe.splits.validation
+    shown: list[dict[str, Any]] = []
+
+    def keep(records: list[dict[str, Any]]) -> None:
+        if not shown:  # the first window's
+            shown.extend(recipe.samples(records, rows.select(range(len(records)))))
+
+    wanted = keep if type(recipe).samples is not TaskContract.samples else None
+    found = score_table(recipe, model, rows, recipe.tables["validation"], "Evaluating", wanted)
+    if shown:
+        recipe.run_directory.log({"step": step, "samples": shown})
+        recipe.reporter.say(f"step {step:,}, a sample: {', '.join(f'{k} {v!r}' for k, v in shown[0].items())}")
     scores: dict[str, float] = found["scores"]
     return scores

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..config.schema import Section
-from ..data.chat import PLAIN
+from ..data.chat import PLAIN, reply_ends
 from ..data.fields import IGNORED, Field
 from ..data.labels import column
 from ..data.messages import conversation_problems
@@ -45,6 +45,16 @@ class ChatModeling(LanguageModeling):
                 "chat template: the tokenizer has none; conversations are written plainly, a line a message and the "
                 "end of text after the assistant's"
             )
+
+    def ready_model(self, model: Any) -> None:
+        """What is saved ends its replies where training did, whoever generates them."""
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config.eos_token_id = self.ends() or None
+            model.generation_config.pad_token_id = self.pad_token_id
+
+    def ends(self) -> list[int]:
+        """The ids that end a reply."""
+        return reply_ends(self.encoder.tokenizer)
 
     def learn(self, splits: "Splits") -> list[str]:
         """Nothing is learned; every split's conversations are checked."""
