@@ -27,6 +27,18 @@ TASKS = {
     "sick_entailment": (
         "text-classification/sick-entailment.yaml", ("train", "validation", "test"), "accuracy", "accuracy",
     ),
+    "gsm8k": ("instruction-tuning/gsm8k.yaml", ("train", "test"), "perplexity", "perplexity"),
+    "gsm8k_pairs": (
+        "preference-tuning/gsm8k-pairs.yaml", ("train", "test"), "preference_accuracy", "preference_accuracy",
+    ),
+}  # fmt: skip
+# task: (the peer's program, our further settings); --data is what benchmarks/chat_data.py made
+TRL = {
+    "gsm8k": (
+        ["trl_sft.py", "--epochs", "2"],
+        ["training.epochs=2", "model.name={}/tokenizer", "model.architecture={}/config.json", "options.samples=0"],
+    ),
+    "gsm8k_pairs": (["trl_dpo.py"], ["model.name={}/start"]),
 }  # fmt: skip
 
 
@@ -34,16 +46,19 @@ def run_ours(task: str, seed: int, data: Path) -> dict:
     recipe, splits, metric, _ = TASKS[task]
     folder = data / (task if not task.startswith("sick") else "sick")
     files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
-    figures = train_ours(RECIPES / recipe, [*files, f"training.seed={seed}"])
+    more = [setting.format(data) for setting in TRL[task][1]] if task in TRL else []
+    figures = train_ours(RECIPES / recipe, [*files, *more, f"training.seed={seed}"])
     return {"score": figures["scores"][metric], **figures}
 
 
-def run_peer(task: str, seed: int, data: Path, model: str) -> dict:
-    program = Path(__file__).parent / "peers" / "stock_trainer.py"
-    command = [sys.executable, str(program), "--task", task, "--data", str(data), "--model", model, "--seed", str(seed)]
+def run_peer(task: str, seed: int, data: Path, python: str) -> dict:
+    name, *words = TRL[task][0] if task in TRL else ("stock_trainer.py", "--task", task, "--model", minilm())
+    program = Path(__file__).parent / "peers" / name
+    command = [python, str(program), *words, "--data", str(data), "--seed", str(seed)]
     began = time.perf_counter()
     line = answer_of(command)
     return {"score": line["scores"][TASKS[task][3]], "train_s": line["seconds"]["train"],
+            "all_but_test_s": line["seconds"]["setup"] + line["seconds"]["train"],
             "process_s": time.perf_counter() - began, "scores": line["scores"]}  # fmt: skip
 
 
@@ -69,21 +84,23 @@ def print_table(entries: dict[tuple[str, str, int], dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds wnut17/, nlupp_banking/ and sick/")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[name for name in TASKS if name not in TRL])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--results", type=Path, default=Path("runs/quality.jsonl"))
+    parser.add_argument(
+        "--peer-python", default=sys.executable, help="Python of an environment with the peer's packages"
+    )
     parser.add_argument("--table-only", action="store_true", help="train nothing, print what there is")
     args = parser.parse_args()
     args.results.parent.mkdir(parents=True, exist_ok=True)
 
-    model = minilm()
     for seed in () if args.table_only else args.seeds:
         for task in args.tasks:
             for who in ("nlp-pipeline", "stock Trainer"):
                 if (task, who, seed) in done(args.results):
                     continue
                 ours = who == "nlp-pipeline"
-                figures = run_ours(task, seed, args.data) if ours else run_peer(task, seed, args.data, model)
+                figures = run_ours(task, seed, args.data) if ours else run_peer(task, seed, args.data, args.peer_python)
                 line = json.dumps({"task": task, "who": who, "seed": seed, **figures})
                 with open(args.results, "a") as file:
                     file.write(line + "\n")

@@ -52,9 +52,10 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
         if not run.manifest.exists():  # the folder was taken away meanwhile, and made anew by a save
             write_start(recipe)
         # A model in shards can't be put together by one process; its checkpoints can.
-        sharded = is_sharded(model)
-        bare = _model_to_train(recipe)[0] if sharded else accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        if sharded or state.best_step not in (None, state.step):  # else they are the weights in hand
+        # Adapters are merged into the weights as they were before these became 4 bits.
+        apart = is_sharded(model) or config.model.quantization is not None
+        bare = _model_to_train(recipe, whole=True)[0] if apart else accelerator.unwrap_model(model, False)
+        if apart or state.best_step not in (None, state.step):  # else they are the weights in hand
             best = run.checkpoints / name_of(state.best_step or state.step)
             if problem := verify(best):
                 raise CheckpointError(f"{best}, which held the best weights, can't be used: {problem}; {START_ANEW}")
@@ -94,13 +95,18 @@ def tune_saved(recipe: "Recipe") -> None:
     recipe.accelerator.wait_for_everyone()
 
 
-def _model_to_train(recipe: "Recipe") -> "tuple[Any, int]":
-    """The pretrained model with a head, frozen and adapted as configured, and how many numbers are frozen."""
+def _model_to_train(recipe: "Recipe", whole: bool = False) -> "tuple[Any, int]":
+    """The pretrained model with a head, frozen and adapted as configured, and how many numbers are frozen.
+
+    Args:
+        whole: not in 4 bits, whatever the recipe says.
+    """
     from ..modeling.loading import load_model
     from ..modeling.parameters import add_lora, freeze
 
     config = recipe.config
-    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
+    source = config.model.model_copy(update={"quantization": None}) if whole else config.model
+    model = load_model(source, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
     frozen = freeze(model, config.training.freeze)
     run_packed(recipe, model)
     if config.training.lora:

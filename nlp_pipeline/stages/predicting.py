@@ -34,6 +34,7 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
                 "revision": None,
                 "tokenizer": None,
                 "architecture": None,
+                "quantization": None,
             }
         )
         model = load_model(saved, recipe.auto_model, {})

@@ -25,6 +25,10 @@ def _load_encoder(recipe: "Recipe") -> None:
     from ..modeling.loading import load_model_config, load_tokenizer, longest_sequence, position_limit
 
     config = recipe.config
+    if config.model.quantization:
+        from ..modeling.quantization import check_device
+
+        check_device()
     words = recipe.columns()[0].kind == "tokens"
     tokenizer, model_config = load_tokenizer(config.model, words), load_model_config(config.model)
     limit, wanted = position_limit(model_config), config.tokenization.max_length
