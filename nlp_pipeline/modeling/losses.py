@@ -119,6 +119,31 @@ def orpo_loss_sum(chosen: "torch.Tensor", rejected: "torch.Tensor", beta: float)
     return -(chosen.float() + beta * F.logsigmoid(log_odds(chosen) - log_odds(rejected))).sum()
 
 
+def preference_loss_sum(
+    kind: str,
+    scores: "torch.Tensor",
+    tokens: "torch.Tensor",
+    reference: "torch.Tensor | None",
+    beta: float,
+    label_smoothing: float = 0.0,
+) -> "torch.Tensor":
+    """The loss `dpo`, `ipo` or `orpo` of pairs of replies, summed.
+
+    Args:
+        scores: float[2 * pairs], the log-likelihoods of chosen and rejected replies in turn.
+        tokens: int64[2 * pairs], how many tokens each is of.
+        reference: float[2 * pairs], the reference model's log-likelihoods; not read for `orpo`.
+    """
+    tokens = tokens.clamp(min=1)
+    if kind == "orpo":
+        means = (scores / tokens).view(-1, 2)
+        return orpo_loss_sum(means[:, 0], means[:, 1], beta)
+    assert reference is not None
+    gains = ((scores - reference) / (tokens if kind == "ipo" else 1)).view(-1, 2)
+    margins = gains[:, 0] - gains[:, 1]
+    return ipo_loss_sum(margins, beta) if kind == "ipo" else dpo_loss_sum(margins, beta, label_smoothing)
+
+
 def squared_error_sum(values: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """Sum over rows of the squared error."""
     return ((values.float() - targets.float()) ** 2).sum()

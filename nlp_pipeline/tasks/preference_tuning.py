@@ -88,11 +88,10 @@ class PreferenceTuning(ChatModeling):
 
     def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
         """The chosen and the rejected reply after the prompt, two sequences an example; the last turn counts."""
-        columns = {name: rows.column(name).to_pylist() for name in (*SIDES, "row_id")}
-        prompts = rows.column("prompt").to_pylist() if "prompt" in rows.column_names else [None] * len(rows)
-        table = zip(prompts, *(columns[name] for name in SIDES), strict=True)
+        columns = {"prompt": [None] * len(rows), **rows.to_pydict()}
+        table = zip(*(columns[name] for name in ("prompt", *SIDES)), strict=True)
         talks = [conversation(prompt, reply) for prompt, *pair in table for reply in pair]
-        ids = [row_id for row_id in columns["row_id"] for _ in range(2)]
+        ids = [row_id for row_id in columns["row_id"] for _ in SIDES]
         return grouped(encode_chats(encoder, talks, ids, [True] * len(talks), together=2), [2] * len(rows))
 
     def complete(self, table: "TokenTable") -> "TokenTable":
@@ -119,18 +118,11 @@ class PreferenceTuning(ChatModeling):
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
         """The chosen loss of each pair, summed."""
-        from ..modeling.losses import dpo_loss_sum, ipo_loss_sum, orpo_loss_sum
+        from ..modeling.losses import preference_loss_sum
 
-        options, scores = self.options, outputs.scores
-        tokens = (targets["labels"] >= 0).sum(1).clamp(min=1)
-        if options.loss == "orpo":
-            means = (scores / tokens).view(-1, 2)
-            return orpo_loss_sum(means[:, 0], means[:, 1], options.beta)
-        gains = (scores - targets["reference"]) / (tokens if options.loss == "ipo" else 1)
-        margins = gains.view(-1, 2) @ gains.new_tensor([1.0, -1.0])
-        if options.loss == "ipo":
-            return ipo_loss_sum(margins, options.beta)
-        return dpo_loss_sum(margins, options.beta, options.label_smoothing)
+        tokens, options = (targets["labels"] >= 0).sum(1), self.options
+        known, smoothing = targets.get("reference"), options.label_smoothing
+        return preference_loss_sum(options.loss, outputs.scores, tokens, known, options.beta, smoothing)
 
     def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
         """Pairs."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nlp_pipeline.data.fields import IGNORED
 from nlp_pipeline.evaluation.metrics import Outputs, compute_metrics
 from nlp_pipeline.modeling.heads import log_likelihoods
-from nlp_pipeline.modeling.losses import dpo_loss_sum, ipo_loss_sum, orpo_loss_sum
+from nlp_pipeline.modeling.losses import dpo_loss_sum, ipo_loss_sum, orpo_loss_sum, preference_loss_sum
 
 
 def sigmoid(x):
@@ -67,3 +67,14 @@ def test_metrics_of_pairs():
     names = ["preference_accuracy", "reward_margin", "chosen_log_probability", "rejected_log_probability"]
     scores = compute_metrics(names, Outputs("preference", rewards, likelihoods))
     assert scores == pytest.approx(dict(zip(names, (1 / 3, -2 / 3, -2.0, -3.0), strict=True)))
+
+
+def test_losses_of_pairs_by_hand():
+    """Gains 2 and -1 of 4 and 2 tokens: margin 3 in all, 1 by the token."""
+    scores, reference = torch.tensor([-4.0, -3.0]), torch.tensor([-6.0, -2.0])
+    tokens = torch.tensor([4, 2])
+    assert float(preference_loss_sum("dpo", scores, tokens, reference, 0.5)) == pytest.approx(-math.log(sigmoid(1.5)))
+    assert float(preference_loss_sum("ipo", scores, tokens, reference, 0.25)) == pytest.approx((1 - 2) ** 2)
+    odds = [math.exp(m) / (1 - math.exp(m)) for m in (-1.0, -1.5)]
+    expected = 1.0 - 0.5 * math.log(sigmoid(math.log(odds[0] / odds[1])))
+    assert float(preference_loss_sum("orpo", scores, tokens, None, 0.5)) == pytest.approx(expected)
