@@ -35,8 +35,8 @@ TASKS = {
 # task: (the peer's program, our further settings); --data is what benchmarks/chat_data.py made
 TRL = {
     "gsm8k": (
-        ["trl_sft.py", "--epochs", "2"],
-        ["training.epochs=2", "model.name={}/tokenizer", "model.architecture={}/config.json", "options.samples=0"],
+        ["trl_sft.py", "--epochs", "1"],
+        ["training.epochs=1", "model.name={}/tokenizer", "model.architecture={}/config.json", "options.samples=0"],
     ),
     "gsm8k_pairs": (["trl_dpo.py"], ["model.name={}/start"]),
 }  # fmt: skip

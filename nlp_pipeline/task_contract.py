@@ -129,8 +129,12 @@ class TaskContract:
     def ready_model(self, model: Any) -> None:
         """Set what the saved model needs beside its config."""
 
-    def complete(self, table: "TokenTable") -> "TokenTable":
-        """The tokenized rows with what another model says of them, by `with_columns`; called on every process."""
+    def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
+        """The tokenized rows with what another model says of them, by `with_columns`; called on every process.
+
+        Args:
+            split: None for rows that are no split of the run.
+        """
         return table
 
     def batch(

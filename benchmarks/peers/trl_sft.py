@@ -2,7 +2,7 @@
 """The peer for instruction tuning: trl's SFTTrainer, on the loss of completions only, one run a call.
 
 The same rows, new model, tokenizer, chat template and settings as ours: AdamW (fused), cosine decay after warm-up,
-weight decay 0.1, clipping at 1.0, bfloat16 autocast, batches of rows of like length padded to the longest.
+weight decay 0.1, clipping at 1.0, bfloat16 autocast, random batches padded to their longest row (its default).
 
 Prints one JSON line: task, seed, scores on the test set, seconds, settings. Needs trl, in an environment of its own.
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             folder, num_train_epochs=args.epochs, per_device_train_batch_size=args.batch_size, seed=args.seed,
             learning_rate=args.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.1,
             max_grad_norm=1.0, optim="adamw_torch_fused", bf16=args.bf16, max_length=args.max_length,
-            gradient_checkpointing=False, train_sampling_strategy="group_by_length", save_strategy="no",
+            gradient_checkpointing=False, save_strategy="no",
             report_to="none", logging_steps=50, disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
         )  # fmt: skip
         rows = Dataset.from_list([as_messages(row) for row in train])

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 FILE = "columns.arrow"
 
 
-def reference_values(recipe: "Recipe", table: "TokenTable", config: ModelConfig) -> "Sequence[np.ndarray]":
-    """What `collect` gives of every example, by a model as it is before training; in float32, on every process.
+def reference_values(recipe: "Recipe", table: "TokenTable", config: ModelConfig, exact: bool) -> "Sequence[np.ndarray]":
+    """What `collect` gives of every example, by a model as it is before training, on every process.
 
     A model from scratch is drawn as training draws it.
+
+    Args:
+        exact: in float32, else in the arithmetic of training.
     """
     from transformers import set_seed
 
@@ -36,32 +40,33 @@ def reference_values(recipe: "Recipe", table: "TokenTable", config: ModelConfig)
     run_packed(recipe, model)
     model.to(recipe.accelerator.device)
     size = recipe.config.batch.evaluation
-    with recipe.reporter.bar("Reference model", len(table)) as bar:
+    precision = nullcontext() if exact else recipe.accelerator.autocast()
+    with recipe.reporter.bar("Reference model", len(table)) as bar, precision:
         found = predict_table(recipe, model, table, recipe.accelerator, size, bar)
     del model
     collect_all()  # before the model to train is loaded
     return found.values
 
 
-def kept_columns(recipe: "Recipe", table: "TokenTable", config: ModelConfig, compute: Any) -> "TokenTable":
+def kept_columns(recipe: "Recipe", table: "TokenTable", config: ModelConfig, compute: Any, exact: bool) -> "TokenTable":
     """The table with more columns: those of `compute(values)`, found on disk where model and rows are the same.
 
     Args:
         config: the model that says it.
-        compute: makes columns (Arrow arrays by name) of `reference_values`.
+        compute: makes columns (Arrow arrays by name) of `reference_values`, which `exact` goes to.
     """
     import pyarrow as pa
 
     from ..evaluation.prediction import shared_from_main
 
-    file = _place(recipe, table, config)
+    file = _place(recipe, table, config, exact)
     if shared_from_main(file is not None and file.exists(), recipe.accelerator):
         assert file is not None
         recipe.reporter.say(f"reference: cache hit, {len(table):,} rows")
         with pa.memory_map(str(file)) as source:
             found = pa.ipc.open_file(source).read_all()
         return table.with_columns({name: found.column(name) for name in found.column_names})
-    columns = compute(reference_values(recipe, table, config))
+    columns = compute(reference_values(recipe, table, config, exact))
     if file is not None:
         if recipe.accelerator.is_main_process:
             _write(file, columns)
@@ -70,7 +75,7 @@ def kept_columns(recipe: "Recipe", table: "TokenTable", config: ModelConfig, com
     return table.with_columns(columns)
 
 
-def _place(recipe: "Recipe", table: "TokenTable", config: ModelConfig) -> Path | None:
+def _place(recipe: "Recipe", table: "TokenTable", config: ModelConfig, exact: bool) -> Path | None:
     """The file for these rows and this model; in the run's folder where tokenized rows aren't kept."""
     import json
 
@@ -84,6 +89,7 @@ def _place(recipe: "Recipe", table: "TokenTable", config: ModelConfig) -> Path |
     parts = {
         "rows": table.key,
         "model": model_identity(config),
+        "precision": "no" if exact else str(recipe.accelerator.mixed_precision),
         "seed": recipe.config.training.seed if config.architecture is not None else None,
     }
     return root / "reference" / text_hash(json.dumps(parts, sort_keys=True))[:32] / FILE

@@ -77,7 +77,7 @@ def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
             rows = getattr(recipe.splits, split)
             if rows is not None:
                 tables[split] = tokenize_rows(recipe, rows, split, recipe.splits.fingerprints[split])
-    return {split: recipe.complete(table) for split, table in tables.items()}
+    return {split: recipe.complete(table, split) for split, table in tables.items()}
 
 
 def tokenize_rows(recipe: "Recipe", rows: "datasets.Dataset", split: str, fingerprint: str) -> "TokenTable":

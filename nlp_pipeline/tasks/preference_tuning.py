@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..data.tokenization import Encoder
 
 SIDES = ("chosen", "rejected")
+LEARNED_FROM = ("train", "validation")
+"""Splits that the reference model reads in the arithmetic in which training reads them, so that gains begin at 0."""
 
 
 class PreferenceTuning(ChatModeling):
@@ -94,7 +96,7 @@ class PreferenceTuning(ChatModeling):
         ids = [row_id for row_id in columns["row_id"] for _ in SIDES]
         return grouped(encode_chats(encoder, talks, ids, [True] * len(talks), together=2), [2] * len(rows))
 
-    def complete(self, table: "TokenTable") -> "TokenTable":
+    def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """With the reference model's log-likelihoods, where it is known: not of a saved model that doesn't name it."""
         from ..stages.reference import kept_columns
 
@@ -102,7 +104,7 @@ class PreferenceTuning(ChatModeling):
         if self.options.loss == "orpo" or not (named or started):
             return table
         config = self.config.model if named is None else ModelConfig(name=named)
-        return kept_columns(self, table, config, reference_column)
+        return kept_columns(self, table, config, reference_column, exact=split not in LEARNED_FROM)
 
     def forward(self, model: Any, batch: "Batch") -> Any:
         """`scores` float32[sequences]: each reply's log-likelihood, chosen and rejected in turn."""
