@@ -6,6 +6,25 @@ from typing import Any
 import numpy as np
 
 from ..data.fields import IGNORED
+from ..errors import ConfigError
+
+
+def can_generate(model: Any, needed: bool) -> bool:
+    """Whether a model can reply now: not in shards, where every process would have to make as many tokens.
+
+    Raises:
+        ConfigError: it can't, and it is needed.
+    """
+    from .sharding import is_sharded
+
+    if not is_sharded(model):
+        return True
+    if needed:
+        raise ConfigError(
+            "options.scores: found replies, which a model in shards (FSDP) can't generate during training; expected "
+            "likelihood, or leave out the validation rows: the saved model is scored whole"
+        )
+    return False
 
 
 def generate_replies(

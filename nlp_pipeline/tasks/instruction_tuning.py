@@ -79,11 +79,12 @@ class InstructionTuning(ChatModeling):
 
     def infer(self, model: Any, batch: "Batch") -> Any:
         """With `replies`: the generated ids by place in the batch: of samples, and of rows without a reply."""
-        from ..modeling.replies import generate_replies, last_prompts
+        from ..modeling.replies import can_generate, generate_replies, last_prompts
 
         outputs, labels = self.forward(model, batch), batch.targets["labels"].cpu().numpy()
         ids, mask = (batch.inputs[name].cpu().numpy() for name in ("input_ids", "attention_mask"))
         unknown = (labels == IGNORED).all(1) | (batch.rows < self.options.samples) | (self.kind == "text")
+        unknown &= can_generate(model, self.kind == "text")
         prompts = last_prompts(ids, mask, labels)
         chosen, outputs.replies = np.flatnonzero(unknown), {}
         if len(chosen):

@@ -1,5 +1,7 @@
 """Preference tuning fulfils the contract; the reference model reads the rows once, before training."""
 
+import math
+
 import numpy as np
 import pytest
 from contract import RecipeContract
@@ -115,6 +117,16 @@ class TestPreferenceTuning(RecipeContract):
         scores = recipe.run(progress=False)["scores"]
         assert scores["preference_accuracy"] == 1.0
         assert scores["reward_margin"] > 0.1
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_gains_on_the_reference_begin_at_nothing(self, tiny_model, tmp_path, precision):
+        """The first loss is ln 2: the model to train is the reference still, in the same arithmetic."""
+        recipe = self.make(
+            tiny_model, tmp_path / "run", model=self.still(tiny_model), training={"precision": precision}
+        )
+        recipe.run(progress=False)
+        first = next(entry["loss"] for entry in recipe.run_directory.history() if "loss" in entry)
+        assert first == pytest.approx(math.log(2), abs=1e-5 if precision == "fp32" else 2e-3)
 
     def test_a_saved_model_needs_the_name_of_its_reference_to_be_evaluated(self, tiny_model, tmp_path):
         recipe = self.make(tiny_model, tmp_path / "run")
