@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """What the comparison with trl runs on, made from GSM8K: rows, a tokenizer, and a model to start from.
 
-OUT gets gsm8k/ (the first training rows, all test rows), gsm8k_pairs/ (`chosen` is a problem's own solution, `rejected`
-that of the row half the split further on), tokenizer/ (byte-level BPE with the plain chat template), and start/ (one
+OUT gets gsm8k/ (the first training rows, all test rows), gsm8k_pairs/ (`chosen` is a solution, `rejected`
+the same with the words of every line in another order), tokenizer/ (byte-level BPE with the plain chat template), and start/ (one
 epoch of instruction tuning with seed 0, from which preference tuning starts).
 
   python benchmarks/chat_data.py --data DATA --out OUT
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 from common.runs import RECIPES
 
@@ -24,6 +25,12 @@ from nlp_pipeline.tokenizer_training import train_tokenizer
 SIZE = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
 
 
+def jumbled(text: str, random: Random) -> str:
+    """The words of every line in another order."""
+    lines = [line.split(" ") for line in text.split("\n")]
+    return "\n".join(" ".join(random.sample(words, len(words))) for words in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds gsm8k/")
@@ -32,13 +39,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=800, help="training pairs")
     parser.add_argument("--test-rows", type=int, default=500)
     args = parser.parse_args()
+    if args.out.resolve() == args.data.resolve():
+        parser.error("--out: found the folder of --data, whose rows would be written over; name another")
     for split, limit in (("train", args.rows), ("test", args.test_rows)):
         lines = (args.data / "gsm8k" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()[:limit]
         rows = [json.loads(line) for line in lines]
-        other = [rows[(i + len(rows) // 2) % len(rows)] for i in range(len(rows))]
+        random = Random(split)
         pairs = [
-            {"prompt": row["prompt"], "chosen": row["completion"], "rejected": wrong["completion"]}
-            for row, wrong in zip(rows, other, strict=True)
+            {"prompt": row["prompt"], "chosen": row["completion"], "rejected": jumbled(row["completion"], random)}
+            for row in rows
         ]
         for name, found in (("gsm8k", rows), ("gsm8k_pairs", pairs[: args.pairs])):
             (args.out / name).mkdir(parents=True, exist_ok=True)
