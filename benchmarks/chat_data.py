@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """What the comparison with trl runs on, made from GSM8K: rows, a tokenizer, and a model to start from.
 
-OUT gets gsm8k/ (the first training rows, all test rows), gsm8k_pairs/ (`chosen` is a solution, `rejected`
-the same with the words of every line in another order), tokenizer/ (byte-level BPE with the plain chat template), and start/ (one
-epoch of instruction tuning with seed 0, from which preference tuning starts).
+OUT gets gsm8k/ (the first rows of each split), gsm8k_pairs/ (`chosen` is a solution, `rejected` the same with the words
+of every line in another order), tokenizer/ (byte-level BPE with the plain chat template), and start/ (one epoch of
+instruction tuning with seed 0, from which preference tuning starts).
 
   python benchmarks/chat_data.py --data DATA --out OUT
 """
