@@ -29,25 +29,44 @@ TASKS = {
         "text-classification/sick-entailment.yaml", ("train", "validation", "test"), "accuracy", "accuracy",
     ),
     "sick_reranking": ("text-ranking/sick.yaml", ("train", "validation", "test"), "spearman", "spearman"),
+    "gsm8k": ("instruction-tuning/gsm8k.yaml", ("train", "test"), "perplexity", "perplexity"),
+    "gsm8k_pairs": (
+        "preference-tuning/gsm8k-pairs.yaml", ("train", "test"), "preference_accuracy", "preference_accuracy",
+    ),
 }  # fmt: skip
-PEERS = {"sick_reranking": "cross_encoder.py"}
-"""Programs of benchmarks/peers that stand for a task's peer where it isn't the stock Trainer."""
+# task: (the peer's program with its words, our further settings), where it isn't the stock Trainer as it is. {data} is
+# the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM
+PEERS = {
+    "sick_reranking": (["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], []),
+    "gsm8k": (
+        ["trl_sft.py", "--epochs", "1"],
+        [
+            "training.epochs=1", "model.name={data}/tokenizer", "model.architecture={data}/config.json",
+            "options.samples=0",
+        ],
+    ),
+    "gsm8k_pairs": (["trl_dpo.py"], ["model.name={data}/start"]),
+}  # fmt: skip
 
 
 def run_ours(task: str, seed: int, data: Path) -> dict:
     recipe, splits, metric, _ = TASKS[task]
     folder = data / (task if not task.startswith("sick") else "sick")
     files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
-    figures = train_ours(RECIPES / recipe, [*files, f"training.seed={seed}"])
+    more = [setting.format(data=data) for setting in PEERS[task][1]] if task in PEERS else []
+    figures = train_ours(RECIPES / recipe, [*files, *more, f"training.seed={seed}"])
     return {"score": figures["scores"][metric], **figures}
 
 
-def run_peer(task: str, seed: int, data: Path, model: str) -> dict:
-    program = Path(__file__).parent / "peers" / PEERS.get(task, "stock_trainer.py")
-    command = [sys.executable, str(program), "--task", task, "--data", str(data), "--model", model, "--seed", str(seed)]
+def run_peer(task: str, seed: int, data: Path, python: str) -> dict:
+    name, *words = PEERS[task][0] if task in PEERS else ("stock_trainer.py", "--task", task, "--model", "{model}")
+    program = Path(__file__).parent / "peers" / name
+    words = [word.format(model=minilm()) for word in words]
+    command = [python, str(program), *words, "--data", str(data), "--seed", str(seed)]
     began = time.perf_counter()
     line = answer_of(command)
     return {"score": line["scores"][TASKS[task][3]], "train_s": line["seconds"]["train"],
+            "all_but_test_s": line["seconds"]["setup"] + line["seconds"]["train"],
             "process_s": time.perf_counter() - began, "scores": line["scores"]}  # fmt: skip
 
 
@@ -73,21 +92,25 @@ def print_table(entries: dict[tuple[str, str, int], dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds wnut17/, nlupp_banking/ and sick/")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument(
+        "--tasks", nargs="+", choices=TASKS, default=[name for name in TASKS if not name.startswith("gsm8k")]
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--results", type=Path, default=Path("runs/quality.jsonl"))
+    parser.add_argument(
+        "--peer-python", default=sys.executable, help="Python of an environment with the peer's packages"
+    )
     parser.add_argument("--table-only", action="store_true", help="train nothing, print what there is")
     args = parser.parse_args()
     args.results.parent.mkdir(parents=True, exist_ok=True)
 
-    model = minilm()
     for seed in () if args.table_only else args.seeds:
         for task in args.tasks:
             for who in ("nlp-pipeline", "stock Trainer"):
                 if (task, who, seed) in done(args.results):
                     continue
                 ours = who == "nlp-pipeline"
-                figures = run_ours(task, seed, args.data) if ours else run_peer(task, seed, args.data, model)
+                figures = run_ours(task, seed, args.data) if ours else run_peer(task, seed, args.data, args.peer_python)
                 line = json.dumps({"task": task, "who": who, "seed": seed, **figures})
                 with open(args.results, "a") as file:
                     file.write(line + "\n")

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
     from .tasks.causal_language_modeling import CausalLanguageModeling
+    from .tasks.instruction_tuning import InstructionTuning
     from .tasks.masked_language_modeling import MaskedLanguageModeling
     from .tasks.multiple_choice import MultipleChoice
+    from .tasks.preference_tuning import PreferenceTuning
     from .tasks.question_answering import QuestionAnswering
     from .tasks.reranking import Reranking
     from .tasks.text_classification import TextClassification
@@ -25,8 +27,10 @@ _PLACES = {
     "load_config": "config",
     "Recipe": "recipe",
     "CausalLanguageModeling": "tasks.causal_language_modeling",
+    "InstructionTuning": "tasks.instruction_tuning",
     "MaskedLanguageModeling": "tasks.masked_language_modeling",
     "MultipleChoice": "tasks.multiple_choice",
+    "PreferenceTuning": "tasks.preference_tuning",
     "QuestionAnswering": "tasks.question_answering",
     "Reranking": "tasks.reranking",
     "TextClassification": "tasks.text_classification",
@@ -43,10 +47,12 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "InstructionTuning",
     "MaskedLanguageModeling",
     "ModelError",
     "MultipleChoice",
     "NlpPipelineError",
+    "PreferenceTuning",
     "QuestionAnswering",
     "Recipe",
     "Reranking",

@@ -220,7 +220,7 @@ def train_tokenizer(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write")],
     algorithm: Annotated[str, typer.Option(help="bpe, wordpiece or unigram")] = "bpe",
     vocabulary: Annotated[int, typer.Option(help="Tokens in all", min=16)] = 8192,
-    column: Annotated[str | None, typer.Option(help="The column of the texts, if it isn't found")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="The column of the texts, or several")] = None,
     marks: Annotated[str, typer.Option(help="none (decoder), both (encoder) or end (encoder-decoder)")] = "none",
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Take capitals for small letters")] = False,
 ) -> None:

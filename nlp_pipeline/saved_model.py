@@ -27,6 +27,7 @@ def save_model(recipe: "Recipe", model: Any, tokenizer: Any, max_length: int, fo
     tokenizer.model_max_length = max_length  # so that a pipeline truncates where training did
     for key, value in recipe.model_settings().items():
         setattr(model.config, key, value)
+    recipe.ready_model(model)
     with quiet_transformers():
         model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)

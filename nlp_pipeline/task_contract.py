@@ -33,7 +33,9 @@ class TaskContract:
     """
 
     task: ClassVar[str]
-    """The Hub's pipeline tag."""
+    """What a recipe calls the task: the Hub's pipeline tag, where it has one for it."""
+    pipeline_tag: ClassVar[str | None] = None
+    """The Hub's pipeline tag of the trained model, if it isn't `task`."""
     auto_model: ClassVar[str]
     """The class of transformers that loads the model with its head."""
     lora_task_type: ClassVar[str | None] = None
@@ -115,6 +117,28 @@ class TaskContract:
         """
         raise NotImplementedError
 
+    def ready_tokenizer(self, tokenizer: Any) -> None:
+        """Give the tokenizer what the task needs of it; it is saved with the model as it is then.
+
+        Raises:
+            ConfigError: the settings that this goes by can't be used.
+        """
+
+    def preprocess_inputs(self, rows: "pa.Table", encoder: "Encoder") -> Mapping[str, "pa.Array"]:
+        """`preprocess` of rows to predict for, where it isn't the same: a text may hold what is to be predicted."""
+        return self.preprocess(rows, encoder)
+
+    def ready_model(self, model: Any) -> None:
+        """Set what the saved model needs beside its config."""
+
+    def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
+        """The tokenized rows with what another model says of them, by `with_columns`; called on every process.
+
+        Args:
+            split: None for rows that are no split of the run.
+        """
+        return table
+
     def batch(
         self, table: "TokenTable", examples: np.ndarray, epoch: int | None = None, fields: Sequence[Field] | None = None
     ) -> "Batch":
@@ -193,6 +217,10 @@ class TaskContract:
         examples' arrays where `preprocess` names each one's row.
         """
         raise NotImplementedError
+
+    def samples(self, records: Sequence[dict[str, Any]], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+        """Of the predictions of an evaluation during training, what is worth showing; it is logged as `samples`."""
+        return []
 
     def outputs(self, values: Sequence[Any], rows: "datasets.Dataset") -> Outputs:
         """Predictions beside references, for the metrics."""

@@ -119,7 +119,7 @@ def checked(algorithm: str, marks: str) -> tuple[Algorithm, Marks]:
     return found[0], wanted[0]
 
 
-def texts_of(sources: Sequence[str], column: str | None, format: str = "auto") -> tuple[Iterable[str], int]:
+def texts_of(sources: Sequence[str], column: str | list[str] | None, format: str = "auto") -> tuple[Iterable[str], int]:
     """The texts of any data source, and their number.
 
     Raises:

@@ -12,10 +12,13 @@ import pyarrow.compute as pc
 from ..config.keywords import SPLITS
 from ..data.assembly import ROW_ID
 from ..data.columns import Column
+from ..data.messages import contents
 
 if TYPE_CHECKING:
     from ..data.splits import Splits
 
+READ = ("text", "texts", "tokens", "messages", "reply")
+"""Kinds of columns that hold something to read."""
 NAMED = ("label", "label_list", "tags")
 """Kinds of columns that hold names out of a set."""
 
@@ -39,7 +42,12 @@ class SplitRows:
     @property
     def inputs(self) -> tuple[Column, ...]:
         """The columns that a model reads."""
-        return tuple(c for c in self.columns if not c.is_label and c.kind in ("text", "texts", "tokens"))
+        return tuple(c for c in self.columns if not c.is_label and c.kind in READ)
+
+    @property
+    def encoded(self) -> tuple[Column, ...]:
+        """Those whose text becomes tokens: replies to learn, too."""
+        return self.inputs + tuple(c for c in self.columns if c.is_label and c.kind == "reply")
 
     @property
     def named(self) -> tuple[Column, ...]:
@@ -49,7 +57,11 @@ class SplitRows:
     @cached_property
     def texts(self) -> pa.ChunkedArray:
         """string[rows]: what a model reads of each row, a line an input column, words joined by blanks."""
-        lines = [as_strings(self.table.column(c.name), c.kind) for c in self.inputs]
+        return self.lines(self.inputs)
+
+    def lines(self, columns: Sequence[Column]) -> pa.ChunkedArray:
+        """string[rows]: what some columns say, a line a column."""
+        lines = [as_strings(self.table.column(c.name), c.kind) for c in columns]
         return pc.binary_join_element_wise(*lines, "\n") if len(lines) > 1 else lines[0]
 
     @cached_property
@@ -109,7 +121,9 @@ def bare_name(name: str, kind: str) -> str:
 
 
 def as_strings(values: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
-    """Texts as they are; words and lists of texts joined by blanks."""
+    """Texts as they are; words and lists of texts joined by blanks, messages by line breaks."""
+    if kind in ("messages", "reply"):
+        return contents(values)
     return pc.binary_join(values, " ") if kind in ("texts", "tokens") else values
 
 

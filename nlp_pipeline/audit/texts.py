@@ -61,13 +61,13 @@ def _blank_tokens(rows: SplitRows, name: str, values: pa.ChunkedArray) -> list[F
 
 
 def check_lengths(rows: SplitRows, tokens: TokenCounts, max_length: int) -> list[Finding]:
-    """Rows that lose their end to the maximum length."""
+    """Rows that are cut at the maximum length."""
     where = tokens.truncated
     if not len(where):
         return []
     share = f"{tokens.truncated_share:.1%} of the rows {'' if tokens.exact else '(estimated) '}"
     message = (
-        f"{share}are longer than {max_length} tokens and lose their end: {row_list(rows.rows(where))}; raise "
+        f"{share}are longer than {max_length} tokens and are cut: {row_list(rows.rows(where))}; raise "
         "tokenization.max_length if the model allows it, or shorten them"
     )
     return [Finding("over_long", "warning", rows.split, message, rows.rows(where))]

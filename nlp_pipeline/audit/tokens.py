@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..data.assembly import ROW_ID
 from ..data.carve import draw
 from ..data.token_table import ROW, token_counts
 from .rows import SplitRows
@@ -42,13 +43,13 @@ def count_tokens(
     Args:
         preprocess: a task's, with its `truncated` column if it has one.
     """
-    inputs = rows.table.select([column.name for column in rows.inputs])
+    inputs = rows.table.select([*(column.name for column in rows.encoded), ROW_ID])
     sampled = draw(len(rows), min(SAMPLE, len(rows)), 0)
     encoded = preprocess(_take(inputs, sampled))
     lengths = token_counts(encoded["input_ids"])["length"].to_numpy()
     if "truncated" not in encoded:
         return TokenCounts(lengths, np.zeros(0, np.int64), 0.0)
-    long = np.flatnonzero(pc.binary_length(rows.texts).to_numpy() > max_length - SPECIAL)
+    long = np.flatnonzero(pc.binary_length(rows.lines(rows.encoded)).to_numpy() > max_length - SPECIAL)
     looked = long[draw(len(long), MOST_LONG, 0)] if len(long) > MOST_LONG else long
     if not len(looked):
         return TokenCounts(lengths, looked, 0.0)

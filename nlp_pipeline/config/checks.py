@@ -158,6 +158,8 @@ def _check_training(config: Config, in_memory: Mapping[str, Any]) -> list[str]:
             problems.append(f"training.freeze: found {pattern!r}, expected a number after `layers:`, e.g. layers:4")
     if training.lora and importlib.util.find_spec("peft") is None:
         problems.append("training.lora: needs the package `peft`: pip install 'nlp-pipeline[lora]'")
+    if config.model.quantization:
+        problems += _check_quantization(config)
     if training.lora and training.freeze:
         problems.append("training.freeze: LoRA freezes the whole base model already; leave one of the two out")
     if training.warmup >= 1 and training.max_steps and training.warmup >= training.max_steps:
@@ -165,6 +167,19 @@ def _check_training(config: Config, in_memory: Mapping[str, Any]) -> list[str]:
             f"training.warmup: found {training.warmup:g} steps, expected fewer than "
             f"training.max_steps, which is {training.max_steps}"
         )
+    return problems
+
+
+def _check_quantization(config: Config) -> list[str]:
+    problems = []
+    if config.training.lora is None:
+        problems.append(
+            "model.quantization: weights in 4 bits can't be trained; add adapters that can: training.lora.r=16"
+        )
+    if config.model.architecture is not None:
+        problems.append("model.quantization: a model from scratch has no weights to quantize; leave one of the two out")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        problems.append("model.quantization: needs the package `bitsandbytes`: pip install 'nlp-pipeline[qlora]'")
     return problems
 
 

@@ -51,6 +51,9 @@ class ModelConfig(Section):
     """Run Python code that comes with the model or its tokenizer. Only for code that was read: it may do anything."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the model's own config, e.g. `{hidden_dropout_prob: 0.2}`."""
+    quantization: Literal["4bit"] | None = None
+    """`4bit`: the base model in 4 bits under `training.lora` (QLoRA), through bitsandbytes on CUDA. The saved model is
+    whole, the adapters merged into the weights as they were before."""
 
 
 class TeacherConfig(Section):

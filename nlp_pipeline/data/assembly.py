@@ -13,6 +13,7 @@ from .arrow_tables import Rows
 from .columns import Column, Resolved, find_column, resolve_columns
 from .list_values import as_label_list, as_texts, as_tokens, indicator_labels, length_mismatch
 from .locations import Source
+from .messages import as_messages
 from .problems import SHOWN, Problems, RowProblem, counted, listed, quoted
 from .raw_columns import Cells, RawColumn, mask, row_names
 from .readers import Reader
@@ -136,6 +137,8 @@ class Assembler:
             return as_text(raw[0], optional) if len(raw) == 1 else joined_text(raw, optional)
         if column.kind == "texts":
             return as_texts(raw, optional)
+        if column.kind in ("messages", "reply"):
+            return as_messages(raw[0], "user" if column.kind == "messages" else "assistant", optional)
         if column.kind == "label_list":
             return as_label_list(raw[0]) if len(raw) == 1 else indicator_labels(raw)
         convert = {

@@ -7,7 +7,7 @@ from typing import Literal
 
 from .problems import did_you_mean, listed, nearest
 
-Kind = Literal["text", "texts", "tokens", "label", "label_list", "tags", "number", "answers"]
+Kind = Literal["text", "texts", "tokens", "label", "label_list", "tags", "number", "answers", "messages", "reply"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Column:
     - `number`: numbers, or text that reads as one → float64, finite.
     - `answers`: `{"text": [...], "answer_start": [...]}` or a list of `{"text": …, "answer_start": …}`, also as JSON in
       a string; empty where the context holds no answer → list<struct<text, answer_start>>.
+    - `messages`: a list of `{"role": …, "content": …}`, or a text, which is one message of the user; `reply`: the same,
+      but a text is the assistant's → list<struct<role, content>>.
     """
 
     name: str

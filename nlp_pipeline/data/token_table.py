@@ -33,6 +33,8 @@ class TokenTable:
         self._ragged: dict[str, tuple[np.ndarray, list[_Chunk]]] = {}
         self._flat: dict[str, np.ndarray] = {}
         self._distinct = {} if distinct is None else {"input_ids": distinct}
+        self.key: str | None = None
+        """What the cache knows the rows by; None for rows that aren't in it."""
 
     def __len__(self) -> int:
         return int(self._table.num_rows)

@@ -148,11 +148,25 @@ def cache_root(configured: str | None = None) -> Path:
 def code_version(owner: Any) -> str:
     """SHA-256 over the source that makes token ids: this module, its helpers, and the task's with its parents'."""
     from ..recipe import Recipe
-    from . import candidates, choices, documents, labels, masking, squad, tags, text_windows, token_table
+    from . import (
+        candidates,
+        chat,
+        choices,
+        documents,
+        labels,
+        masking,
+        messages,
+        squad,
+        tags,
+        text_windows,
+        token_table,
+    )
 
     digest = hashlib.sha256()
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
-    helpers = (candidates, choices, documents, masking, token_table, text_windows, squad, labels, tags)
+    helpers = (
+        candidates, chat, choices, documents, masking, messages, token_table, text_windows, squad, labels, tags,
+    )  # fmt: skip
     for module in (sys.modules[__name__], *helpers):
         digest.update(inspect.getsource(module).encode())
     for cls in classes:
@@ -167,6 +181,7 @@ def code_version(owner: Any) -> str:
 def _tokenizer_hash(rust: Any, tokenizer: Any) -> str:
     """Of a Rust tokenizer without truncation and padding, and of what transformers adds to it."""
     parts = [rust.to_str(), str(tokenizer.truncation_side), ",".join(tokenizer.model_input_names)]
+    parts += [str(tokenizer.chat_template)] if tokenizer.chat_template else []
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -206,6 +221,7 @@ def tokenize(
         _write(rows, preprocess, parts, folder, progress)
     _remember(root, name, split, parts)
     table = read_table(folder)
+    table.key = key
     if cache is None:
         shutil.rmtree(root)  # the mapping stays valid after its file is gone
         reason = "cache is off"

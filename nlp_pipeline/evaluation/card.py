@@ -26,14 +26,14 @@ def card_text(recipe: "Recipe", results: Mapping[str, Any]) -> str:
     data_name = _data_name(recipe)
     header = {
         "library_name": "transformers",
-        "pipeline_tag": recipe.task,
+        "pipeline_tag": recipe.pipeline_tag or recipe.task,
         "tags": ["nlp-pipeline"],
         "model-index": [
             {
                 "name": str(config.name or recipe.task),
                 "results": [
                     {
-                        "task": {"type": recipe.task},
+                        "task": {"type": recipe.pipeline_tag or recipe.task},
                         "dataset": {"type": "custom", "name": data_name},
                         "metrics": [{"type": k, "value": round(v, 6)} for k, v in main.items()],
                     }

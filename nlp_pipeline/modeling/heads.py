@@ -35,6 +35,20 @@ def target_losses(logits: "torch.Tensor", labels: "torch.Tensor") -> "list[np.nd
     return sums_and_counts(spread, labels)
 
 
+def log_likelihoods(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+    """float32[sequences], the log-likelihood of each one's targets, with a gradient.
+
+    Args:
+        logits: [targets, vocabulary].
+        labels: int64[sequences, longest]; IGNORED is no target.
+    """
+    import torch
+
+    where = labels != IGNORED
+    found = -torch.nn.functional.cross_entropy(logits.float(), labels[where], reduction="none")
+    return found.new_zeros(len(labels)).index_add(0, where.nonzero()[:, 0], found)
+
+
 def sums_and_counts(losses: "torch.Tensor", labels: "torch.Tensor") -> "list[np.ndarray]":
     """float64[2] a sequence, on the CPU: the sum of its losses [sequences, longest], and the number of its targets."""
     import torch

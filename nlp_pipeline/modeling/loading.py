@@ -136,6 +136,11 @@ def load_model(
         if head_bias is not None:
             _start_bias(model, set(model.state_dict()), head_bias)
         return model
+    quantized: dict[str, Any] = {}
+    if config.quantization:
+        from .quantization import loading_options
+
+        quantized = loading_options()
     model, report = _load_local_first(
         cls.from_pretrained,
         config.name,
@@ -145,6 +150,7 @@ def load_model(
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
         output_loading_info=True,
+        **quantized,
     )
     fresh = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     head = {name for name in model.state_dict() if not name.startswith(model.base_model_prefix + ".")}
@@ -201,6 +207,20 @@ def weights_hash(config: ModelConfig) -> str | None:
     folder = model_folder(config.name)
     file = folder / "model.safetensors" if folder else None
     return file_hash(file) if file is not None and file.exists() else None
+
+
+def model_identity(config: ModelConfig) -> dict[str, Any]:
+    """What decides every weight of a model: by content where it lies on the disk, by commit where it is the Hub's.
+
+    A model from scratch is known by its settings; the seed comes to that.
+    """
+    settings = {"settings": dict(config.settings), "quantization": config.quantization}
+    if config.architecture is not None:
+        return settings | {"config": load_model_config(config).to_json_string()}
+    if folder := model_folder(config.name):
+        return settings | {"weights": {path.name: file_hash(path) for path in sorted(folder.glob("*.safetensors"))}}
+    commit = getattr(load_model_config(config), "_commit_hash", None)
+    return settings | {"name": config.name, "revision": config.revision, "commit": commit}
 
 
 def file_hash(path: Path) -> str:

@@ -106,6 +106,73 @@ def binary_cross_entropy_sum(
     return loss.mean(dim=-1).sum()
 
 
+def dpo_loss_sum(margins: "torch.Tensor", beta: float, label_smoothing: float = 0.0) -> "torch.Tensor":
+    """Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290, equation 7), summed over pairs.
+
+    Args:
+        margins: float[pairs], how much more the log-likelihood of the chosen reply has grown than the rejected one's
+            since the reference model.
+        beta: how dear it is to move away from the reference model.
+        label_smoothing: share of the pairs that may be the wrong way round (Mitchell 2023, conservative DPO).
+    """
+    import torch.nn.functional as F
+
+    right, wrong = F.logsigmoid(beta * margins.float()), F.logsigmoid(-beta * margins.float())
+    return -((1 - label_smoothing) * right + label_smoothing * wrong).sum()
+
+
+def ipo_loss_sum(margins: "torch.Tensor", beta: float) -> "torch.Tensor":
+    """Identity preference optimization (Azar et al. 2023, arXiv:2310.12036, equation 17), summed over pairs.
+
+    Args:
+        margins: float[pairs], as for DPO, but of log-likelihoods by the token.
+        beta: the paper's tau: margins are drawn to 1 / (2 * beta).
+    """
+    return ((margins.float() - 1 / (2 * beta)) ** 2).sum()
+
+
+def orpo_loss_sum(chosen: "torch.Tensor", rejected: "torch.Tensor", beta: float) -> "torch.Tensor":
+    """Odds ratio preference optimization (Hong et al. 2024, arXiv:2403.07691, equations 6 and 7), summed over pairs.
+
+    Args:
+        chosen: float[pairs], mean log-likelihood of the chosen reply's tokens, below 0; `rejected` likewise.
+        beta: the paper's lambda, the weight of the odds ratio beside the likelihood of the chosen reply.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    def log_odds(mean: torch.Tensor) -> torch.Tensor:
+        below = mean.float().clamp(max=-1e-6)  # a reply that is certain has no finite odds
+        return below - torch.log(-torch.expm1(below))
+
+    return -(chosen.float() + beta * F.logsigmoid(log_odds(chosen) - log_odds(rejected))).sum()
+
+
+def preference_loss_sum(
+    kind: str,
+    scores: "torch.Tensor",
+    tokens: "torch.Tensor",
+    reference: "torch.Tensor | None",
+    beta: float,
+    label_smoothing: float = 0.0,
+) -> "torch.Tensor":
+    """The loss `dpo`, `ipo` or `orpo` of pairs of replies, summed.
+
+    Args:
+        scores: float[2 * pairs], the log-likelihoods of chosen and rejected replies in turn.
+        tokens: int64[2 * pairs], how many tokens each is of.
+        reference: float[2 * pairs], the reference model's log-likelihoods; not read for `orpo`.
+    """
+    tokens = tokens.clamp(min=1)
+    if kind == "orpo":
+        means = (scores / tokens).view(-1, 2)
+        return orpo_loss_sum(means[:, 0], means[:, 1], beta)
+    assert reference is not None
+    gains = ((scores - reference) / (tokens if kind == "ipo" else 1)).view(-1, 2)
+    margins = gains[:, 0] - gains[:, 1]
+    return ipo_loss_sum(margins, beta) if kind == "ipo" else dpo_loss_sum(margins, beta, label_smoothing)
+
+
 def squared_error_sum(values: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """Sum over rows of the squared error."""
     return ((values.float() - targets.float()) ** 2).sum()

@@ -1,11 +1,13 @@
 """From a pretrained model to the best fine-tuned weights in `model/`."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..devices import launched_sharding
 from ..errors import ConfigError
 from ..startup import collect_all
+from ..task_contract import TaskContract
 from .directory import check_directory, identity, write_start
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     set_seed(config.training.seed)
     model, frozen = _model_to_train(recipe)
     _announce(recipe, model, frozen)
-    evaluate = (lambda current: validation_scores(recipe, current)) if "validation" in recipe.tables else None
+    evaluate = partial(validation_scores, recipe) if "validation" in recipe.tables else None
     began = time.monotonic()
     state = fit(
         recipe,
@@ -50,9 +52,11 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     if accelerator.is_main_process:
         if not run.manifest.exists():  # the folder was taken away meanwhile, and made anew by a save
             write_start(recipe)
+        # No process can put a model in shards together alone, but from its checkpoints it can. Adapters are merged into
+        # the weights as they were before these became 4 bits.
         bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        if is_sharded(model):  # no process can put it together alone, but from its checkpoints it can
-            bare = _model_to_train(recipe)[0]
+        if is_sharded(model) or config.model.quantization is not None:
+            bare = _model_to_train(recipe, whole=True)[0]
             load_weights(best_checkpoint(run, state, recipe.reporter) or run.checkpoints / name_of(state.step), bare)
         if config.training.lora:
             bare.save_pretrained(run.path / "adapter")
@@ -89,13 +93,18 @@ def tune_saved(recipe: "Recipe") -> None:
     recipe.accelerator.wait_for_everyone()
 
 
-def _model_to_train(recipe: "Recipe") -> "tuple[Any, int]":
-    """The pretrained model with a head, frozen and adapted as configured, and how many numbers are frozen."""
+def _model_to_train(recipe: "Recipe", whole: bool = False) -> "tuple[Any, int]":
+    """The pretrained model with a head, frozen and adapted as configured, and how many numbers are frozen.
+
+    Args:
+        whole: not in 4 bits, whatever the recipe says.
+    """
     from ..modeling.loading import load_model
     from ..modeling.parameters import add_lora, freeze
 
     config = recipe.config
-    model = load_model(config.model, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
+    source = config.model.model_copy(update={"quantization": None}) if whole else config.model
+    model = load_model(source, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
     frozen = freeze(model, config.training.freeze)
     run_packed(recipe, model)
     if config.training.lora:
@@ -130,12 +139,23 @@ def _announce(recipe: "Recipe", model: Any, frozen: int) -> None:
     )
 
 
-def validation_scores(recipe: "Recipe", model: Any) -> dict[str, float]:
-    """Metrics and loss of the current weights on the validation rows, the same on every process."""
+def validation_scores(recipe: "Recipe", model: Any, step: int) -> dict[str, float]:
+    """Metrics and loss of the weights after a step on the validation rows, the same on every process."""
     from .scoring import score_table
 
     assert recipe.splits is not None
     assert recipe.splits.validation is not None
-    found = score_table(recipe, model, recipe.splits.validation, recipe.tables["validation"], "Evaluating")
+    rows = recipe.splits.validation
+    shown: list[dict[str, Any]] = []
+
+    def keep(records: list[dict[str, Any]]) -> None:
+        if not shown:  # the first window's
+            shown.extend(recipe.samples(records, rows.select(range(len(records)))))
+
+    wanted = keep if type(recipe).samples is not TaskContract.samples else None
+    found = score_table(recipe, model, rows, recipe.tables["validation"], "Evaluating", wanted)
+    if shown:
+        recipe.run_directory.log({"step": step, "samples": shown})
+        recipe.reporter.say(f"step {step:,}, a sample: {', '.join(f'{k} {v!r}' for k, v in shown[0].items())}")
     scores: dict[str, float] = found["scores"]
     return scores

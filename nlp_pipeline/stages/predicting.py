@@ -35,6 +35,7 @@ def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
                 "tokenizer": None,
                 "architecture": None,
                 "layers": None,
+                "quantization": None,
             }
         )
         model = load_model(saved, recipe.auto_model, {})
@@ -59,7 +60,8 @@ def predict_windows(
     reporter = Reporter(active=progress and recipe.is_main_process and total is not None)
     with reporter.bar("Predicting", total or 0) as bar:
         for window in source:
-            yield recipe.postprocess(predict_window(recipe, window, bar, exact).values, window)
+            found = predict_window(recipe, window, bar, exact, recipe.preprocess_inputs)
+            yield recipe.postprocess(found.values, window)
 
 
 def open_source(recipe: "Recipe", rows: Any, ids: Sequence[Any] | None = None) -> "FileRows | TableRows | RecordRows":
@@ -88,8 +90,10 @@ def from_main(windows: Iterable[Any], recipe: "Recipe") -> Iterator[Any]:
         yield window
 
 
-def predict_window(recipe: "Recipe", rows: "datasets.Dataset", bar: "Bar", exact: bool = True) -> "RowOutputs":
-    """What the saved model says of rows.
+def predict_window(
+    recipe: "Recipe", rows: "datasets.Dataset", bar: "Bar", exact: bool = True, preprocess: Any = None
+) -> "RowOutputs":
+    """What the saved model says of rows, which `preprocess` (by default the task's) makes tokens of.
 
     Without `exact` a device with bfloat16 computes in it first, and in float32 once more what was a close call.
     """
@@ -100,7 +104,8 @@ def predict_window(recipe: "Recipe", rows: "datasets.Dataset", bar: "Bar", exact
 
     model, encoder = loaded_model(recipe)
     accelerator, size = recipe.accelerator, recipe.config.batch.evaluation
-    table = tokenize_window(rows, lambda part: recipe.preprocess(part, encoder))
+    made = preprocess or recipe.preprocess
+    table = recipe.complete(tokenize_window(rows, lambda part: made(part, encoder)))
     if exact or accelerator.mixed_precision != "bf16" or recipe.unsure([]) is None:
         return predict_table(recipe, model, table, accelerator, size, bar)
     with accelerator.autocast():

@@ -25,11 +25,16 @@ def _load_encoder(recipe: "Recipe") -> None:
     from ..modeling.loading import load_model_config, load_tokenizer, longest_sequence, position_limit
 
     config = recipe.config
+    if config.model.quantization:
+        from ..modeling.quantization import check_device
+
+        check_device()
     words = recipe.columns()[0].kind == "tokens"
     tokenizer, model_config = load_tokenizer(config.model, words), load_model_config(config.model)
     limit, wanted = position_limit(model_config), config.tokenization.max_length
     if wanted is not None and limit is not None and wanted > limit:
         raise ConfigError(f"tokenization.max_length: found {wanted}, expected at most {limit}, this model's limit")
+    recipe.ready_tokenizer(tokenizer)
     recipe.encoder = Encoder(tokenizer, wanted or longest_sequence(tokenizer, model_config))
     recipe.pad_token_id = tokenizer.pad_token_id or 0
     recipe.padded_because = _why_padded(recipe, model_config)
@@ -72,7 +77,7 @@ def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
             rows = getattr(recipe.splits, split)
             if rows is not None:
                 tables[split] = tokenize_rows(recipe, rows, split, recipe.splits.fingerprints[split])
-    return tables
+    return {split: recipe.complete(table, split) for split, table in tables.items()}
 
 
 def tokenize_rows(recipe: "Recipe", rows: "datasets.Dataset", split: str, fingerprint: str) -> "TokenTable":

@@ -19,6 +19,8 @@ TASKS = {
     "multiple-choice": "multiple_choice:MultipleChoice",
     "text-ranking": "reranking:Reranking",
     "text-generation": "causal_language_modeling:CausalLanguageModeling",
+    "instruction-tuning": "instruction_tuning:InstructionTuning",
+    "preference-tuning": "preference_tuning:PreferenceTuning",
     "fill-mask": "masked_language_modeling:MaskedLanguageModeling",
     "question-answering": "question_answering:QuestionAnswering",
 }

@@ -56,21 +56,27 @@ class LanguageModeling(Recipe):
         """Negative log-likelihoods, summed over a text's examples, beside its tokens and bytes.
 
         Args:
-            values: for each row its examples' float64[2 or more], the first two being the likelihood and the tokens.
+            values: for each row float64[2 or more], the first two being the likelihood and the tokens; or a list of
+                them, one an example.
         """
-        sums = np.array([np.sum([value[:2] for value in examples], axis=0) for examples in values]).reshape(-1, 2)
-        sizes = np.array([len(text.encode()) for text in column(rows, "text")], np.float64)
+        listed = [examples if isinstance(examples, list) else [examples] for examples in values]
+        sums = np.array([np.sum([value[:2] for value in examples], axis=0) for examples in listed]).reshape(-1, 2)
+        sizes = np.array([len(text.encode()) for text in self.scored_texts(rows)], np.float64)
         return Outputs("likelihood", sums[:, 0], np.stack([sums[:, 1], sizes], 1))
+
+    def scored_texts(self, rows: "datasets.Dataset") -> list[str]:
+        """What of each row is foreseen."""
+        return column(rows, "text")
 
     def likelihoods(self, values: Sequence[Any], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """`row_id`, `perplexity`, `bits_per_byte` and `tokens` of each row."""
-        outputs = self.outputs(values, rows)
+        outputs = LanguageModeling.outputs(self, values, rows)
         table = zip(column(rows, "row_id"), outputs.predictions, np.asarray(outputs.references), strict=True)
         return [
             {
                 "row_id": row_id,
                 "perplexity": math.exp(min(700.0, loss / max(1.0, tokens))),
-                "bits_per_byte": float(loss / math.log(2) / size),
+                "bits_per_byte": float(loss / math.log(2) / max(1.0, size)),
                 "tokens": int(tokens),
             }
             for row_id, loss, (tokens, size) in table

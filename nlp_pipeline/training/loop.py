@@ -47,7 +47,7 @@ def fit(
     run: RunDirectory,
     accelerator: "Accelerator",
     reporter: Reporter,
-    evaluate: Callable[[Any], Mapping[str, float]] | None,
+    evaluate: Callable[[Any, int], Mapping[str, float]] | None,
     identity: Mapping[str, Any],
 ) -> TrainState:
     """Train until the plan ends or early stopping does; the best weights lie in the run's checkpoints.
@@ -55,8 +55,8 @@ def fit(
     Args:
         model: on any device, in fp32. What the launcher wants in shards is cut in place, for good.
         table: tokenized training rows.
-        evaluate: gives the metrics of the current weights on the validation rows, the same on every process; None
-            without validation rows.
+        evaluate: gives the metrics of the current weights (model, step) on the validation rows, the same on every
+            process; None without validation rows.
         identity: what must not have changed for a checkpoint to be used.
 
     Raises:
@@ -159,7 +159,7 @@ def fit(
             # --- Every epoch or N steps: evaluate.
             if evaluate is not None and plan.evaluates_after(state.step):
                 with _expanded(compact):
-                    scores = evaluate(accelerator.unwrap_model(model))
+                    scores = evaluate(accelerator.unwrap_model(model), state.step)
                 model.train()
                 _judge(state, scores, recipe, config)
                 entry = {"step": state.step, "epoch": state.step / plan.steps_per_epoch, "validation": scores}

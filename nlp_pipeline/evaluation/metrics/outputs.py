@@ -33,6 +33,7 @@ KINDS: dict[Kind, KindSpec] = {
     "text": KindSpec("string", "[string]"),
     "likelihood": KindSpec("float64", "[float64]"),
     "ranking": KindSpec("[float64]", "[float64]", ragged=True),
+    "preference": KindSpec("[float64]", "[float64]"),
 }
 """The kinds of prediction; a new one needs a line here, one in `Outputs`, and metrics that name it."""
 
@@ -56,6 +57,9 @@ class Outputs:
     | likelihood   | float[n], -log p of a text in nats | None                                |
     |              | float[n, 2], its tokens and bytes  |                                     |
     | ranking      | n lists of scores; of relevances   | None                                |
+    | preference   | float[n, 2], rewards of the chosen | None                                |
+    |              | and the rejected reply; float[n,   |                                     |
+    |              | 2], their log-likelihoods in nats  |                                     |
 
     `scores` are probabilities, or None where no metric asked for them. `reference_scores` float[n] may stand in for
     them: each row's probability of its reference, a single_label row's share in the log loss. `label_names` has one

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STATISTICS = ("precision", "recall", "f1")
 AVERAGES = ("macro", "micro", "weighted")
-COUNTING = ("classification", "tagging", "answers", "likelihood", "ranking")
+COUNTING = ("classification", "tagging", "answers", "likelihood", "ranking", "preferences")
 """Modules whose metrics are functions of counts."""
 
 
@@ -120,6 +120,18 @@ def _ranking_specs() -> Iterable[MetricSpec]:
         yield _spec(name, "ranking", "ranking:ranking", text, options={"name": name})
 
 
+def _preference_specs() -> Iterable[MetricSpec]:
+    """What is told of pairs of replies."""
+    for name, better, description in (
+        ("preference_accuracy", True, "share of the pairs in which the chosen reply has the larger reward"),
+        ("reward_margin", True, "mean reward of the chosen reply, less that of the rejected one"),
+        ("chosen_log_probability", True, "mean log-likelihood of a chosen reply, in nats"),
+        ("rejected_log_probability", False, "mean log-likelihood of a rejected reply, in nats"),
+    ):
+        options = {"name": name}
+        yield _spec(name, "preference", "preferences:mean_of", description, options=options, greater_is_better=better)
+
+
 def _table() -> dict[str, MetricSpec]:
     labels, numbers = "single_label multi_label", "regression"
     specs = [
@@ -194,6 +206,7 @@ def _table() -> dict[str, MetricSpec]:
             "negative log2-likelihood of a text by its bytes",
             greater_is_better=False,
         ),
+        *_preference_specs(),
         _spec(
             "squad", "text", "answers:squad", "exact match and F1 of the words, as SQuAD's own script", main_key="f1"
         ),
