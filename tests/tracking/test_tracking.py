@@ -22,6 +22,7 @@ from nlp_pipeline.run_directory import RunDirectory
 from nlp_pipeline.tracking.follower import Follower, numbers_of, summary_of
 
 STEPS = list(range(1, 61))
+LONG = 2000
 CANARY = "canary-5f1c0b7a2d"
 
 
@@ -149,7 +150,8 @@ def test_one_run_over_kills_of_training_and_of_the_follower(recipe, tmp_path, mo
     import psutil
 
     where, out = place(name, tmp_path, monkeypatch), tmp_path / "out"
-    words = [f"tracking.to=[{name}]", f"tracking.uri.{name}={where}"]
+    words = [f"tracking.to=[{name}]", f"tracking.uri.{name}={where}", f"training.max_steps={LONG}"]
+    words += ["checkpoint.every=50", "evaluation.every=1000"]  # long enough for a slow client to be killed within it
     ids = set()
     for victim in ("training", "follower"):
         process = start(recipe, out, *words)
@@ -159,6 +161,7 @@ def test_one_run_over_kills_of_training_and_of_the_follower(recipe, tmp_path, mo
             if file.exists() and file.read_text() != before:
                 break
             time.sleep(0.01)
+        assert process.poll() is None, "ended before it was killed"
         if victim == "training":
             os.kill(process.pid, signal.SIGKILL)
         else:
@@ -171,7 +174,7 @@ def test_one_run_over_kills_of_training_and_of_the_follower(recipe, tmp_path, mo
     assert process.returncode == 0, output
     assert "has not got everything" not in output
     assert {json.loads(file.read_text())["id"]} == ids
-    assert losses(name, where, out) == STEPS
+    assert losses(name, where, out) == list(range(1, LONG + 1))
 
 
 def test_a_tracker_that_never_answers_stops_nothing_and_gets_it_later(recipe, tmp_path, monkeypatch):
@@ -245,3 +248,35 @@ def test_numbers_of_a_line():
 def test_the_command_says_what_is_wrong(tmp_path, capsys):
     assert call("track", tmp_path, "--to", "mlflaw") == 2
     assert "mlflaw" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_over_http(finished, tmp_path, monkeypatch):
+    for package in ("mlflow", "flask", "flask_cors", "huey"):
+        pytest.importorskip(package)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    database = f"sqlite:///{tmp_path / 'served.db'}"
+    words = ["server", "--backend-store-uri", database, "--port", str(port), "--workers", "1"]
+    words += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    with open(tmp_path / "server.log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and server.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.2)
+        run = copied(finished, tmp_path, {"uri": {"mlflow": f"http://127.0.0.1:{port}"}, "log_model": True})
+        for _ in range(2):
+            done = subprocess.run(command(run, "mlflow"), capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stderr + (tmp_path / "server.log").read_text()
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert losses("mlflow", database, run) == STEPS
+    sent = {path.name for path in (tmp_path / "artifacts").rglob("*")}
+    assert {"recipe.yaml", "results.json", "README.md", "model.safetensors"} <= sent
