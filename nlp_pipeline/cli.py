@@ -15,6 +15,7 @@ from .devices import launched_processes, launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
 from .secrets import redact
 from .startup import hold_collector, release_collector
+from .tracking.commands import track
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -257,6 +258,9 @@ def schema(
     else:
         output.write_text(text, encoding="utf-8")
         print(f"{output}\nPut this line at the top of a recipe: # yaml-language-server: $schema={output}")
+
+
+app.command()(track)
 
 
 def print_lines(lines: Iterable[str]) -> None:

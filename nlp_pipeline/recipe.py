@@ -176,6 +176,7 @@ class Recipe(TaskContract):
             ConfigError, DataError, ModelError: before training, with every problem at once.
         """
         from .stages.directory import choose_directory, read_finished
+        from .tracking.live import tracked
 
         self.reporter = Reporter(active=progress and self.is_main_process)
         self.run_directory = choose_directory(self, fresh)
@@ -187,8 +188,9 @@ class Recipe(TaskContract):
                 if self.config.audit.enabled:
                     self.audit()
                 self.tokenize()
-                self.fit()
-                self.evaluate(seconds_before=time.monotonic() - began)
+                with tracked(self):
+                    self.fit()
+                    self.evaluate(seconds_before=time.monotonic() - began)
         self.results = finished or self.results
         self.report()
         return self.results

@@ -46,6 +46,8 @@ class RunDirectory:
         self.audit = self.path / "audit.json"
         self.results = self.path / RESULTS
         self.lines_lost = 0
+        self.on_first_line: Callable[[], None] | None = None
+        """Called once, after the next line of the metric log."""
 
     @property
     def finished(self) -> bool:
@@ -81,6 +83,9 @@ class RunDirectory:
             if not self.lines_lost:
                 print(f"{self.metrics} can't be written ({error.strerror}); training goes on", file=sys.stderr)
             self.lines_lost += 1
+        if self.on_first_line is not None:
+            call, self.on_first_line = self.on_first_line, None
+            call()
 
     def history(self) -> list[dict[str, Any]]:
         """The metric log; lines that a crash or a full disk left cut short or unreadable are left out."""

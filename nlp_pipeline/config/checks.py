@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..secrets import VARIABLE, MissingVariableError, expanded_path
+from ..secrets import VARIABLE, MissingVariableError, expand, expanded_path, public
 from .schema import Config, ModelConfig
 
 EXPANDED: Any = {
@@ -17,6 +17,7 @@ EXPANDED: Any = {
     "data": {"train", "validation", "test", "query", "columns", "id_column", "delimiter"},
     "tokenization": {"cache_dir"},
     "output": {"dir"},
+    "tracking": {"uri"},
     "recipe": True,
 }
 """Where `${NAME}` is read from the environment (and columns, which may have any name)."""
@@ -39,6 +40,7 @@ def check_config(config: Config, in_memory: Mapping[str, Any], reported: Sequenc
     problems += _check_teacher(config)
     problems += _check_training(config, in_memory)
     problems += _check_output(config)
+    problems += _check_tracking(config)
     problems += _check_task(config)
     return problems
 
@@ -201,6 +203,20 @@ def _check_output(config: Config) -> list[str]:
         except MissingVariableError as error:
             problems.append(f"{place}: {error}")
     return problems + _not_expanded(config.model_dump(exclude=EXPANDED))
+
+
+def _check_tracking(config: Config) -> list[str]:
+    from ..tracking.trackers import missing_package
+
+    problems = [problem for name in config.tracking.to if (problem := missing_package(name))]
+    for name, uri in config.tracking.uri.items():
+        if public(uri) != uri:  # it would be written as *** where the tracker's process reads it
+            problems.append(f"tracking.uri.{name}: has a password; write ${{NAME}} for it and set that variable")
+        try:
+            expand(uri)
+        except MissingVariableError as error:
+            problems.append(f"tracking.uri.{name}: {error}")
+    return problems
 
 
 def _not_expanded(settings: Any, place: str = "") -> list[str]:

@@ -22,4 +22,7 @@ def recipe_schema() -> dict[str, Any]:
     ]
     # a model may be given by its name alone
     schema["properties"]["model"] = {"anyOf": [{"type": "string"}, schema["properties"]["model"]]}
+    names = schema["$defs"]["TrackingConfig"]["properties"]["to"]
+    short = [names["items"], {"type": "array", "items": names["items"]}]
+    schema["properties"]["tracking"] = {"anyOf": [*short, schema["properties"]["tracking"]]}
     return schema

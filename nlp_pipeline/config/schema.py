@@ -294,6 +294,33 @@ class OutputConfig(Section):
     """The run directory; by default `runs/<name>`."""
 
 
+TrackerName = Literal["mlflow", "tensorboard", "wandb", "trackio"]
+
+
+class TrackingConfig(Section):
+    """Experiment trackers that the run is sent to, while it works, by a process of their own. None unless named."""
+
+    to: list[TrackerName] = Field(default_factory=list)
+    """Their names; `tracking: [mlflow, tensorboard]` is short for this setting."""
+    project: str = "nlp-pipeline"
+    """Project (MLflow: experiment) that the run is filed under."""
+    run_name: str | None = None
+    """Name of the run there; by default the run directory's."""
+    uri: dict[TrackerName, str] = Field(default_factory=dict)
+    """Where a tracker is, e.g. `{mlflow: "http://host:5000"}`; a folder for tensorboard and trackio. A password
+    goes in as `${NAME}`."""
+    wait: float = Field(60, ge=0)
+    """Seconds that the end of a run waits for the trackers; what they have missed can be sent later."""
+    log_model: bool = False
+    """Send the model folder too."""
+    system: bool = True
+    """Send memory and processor time of the training process."""
+
+
+def _expand_tracking(value: Any) -> Any:
+    return {"to": [value]} if isinstance(value, str) else {"to": value} if isinstance(value, list | tuple) else value
+
+
 def _expand_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -321,6 +348,8 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     output: OutputConfig = OutputConfig()
+    tracking: Annotated[TrackingConfig, BeforeValidator(_expand_tracking)] = TrackingConfig()
+    """Names of trackers, or a section with details."""
 
     @field_validator("name")
     @classmethod

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FREE = {
     "name": True,
     "output": True,
+    "tracking": True,
     "checkpoint": True,
     "model": {"sha256"},
     "data": True,  # its content is compared by fingerprint

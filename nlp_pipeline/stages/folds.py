@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config.schema import AuditConfig, DataConfig, OutputConfig
+from ..config.schema import AuditConfig, DataConfig, OutputConfig, TrackingConfig
 from ..data.assembly import ROW_ID
 from ..data.carve import assign_folds
 from ..data.labels import column
@@ -75,5 +75,6 @@ def fold_recipes(recipe: "Recipe", fold: np.ndarray, folder: Path) -> Iterator["
         name = f"fold-{number + 1}-of-{count}"
         output = OutputConfig(dir=literal(folder / name))
         audit = AuditConfig(enabled=False)  # all rows are one recipe's, and audited as such
-        config = recipe.config.model_copy(update={"name": name, "data": data, "audit": audit, "output": output})
+        update = {"name": name, "data": data, "audit": audit, "output": output, "tracking": TrackingConfig()}
+        config = recipe.config.model_copy(update=update)
         yield type(recipe).from_config(config, in_memory)

@@ -124,6 +124,7 @@ def _rebuild(old: RunDirectory, output: Path, manifest: Mapping[str, Any]) -> "R
         if problems:
             raise ReproductionError(problems)
         raw["output"] = {**(raw.get("output") or {}), "dir": literal(output)}
+        raw.pop("tracking", None)  # a comparison is no run to be shown to others
         config = build_config(raw)
     except ReproductionError:
         raise

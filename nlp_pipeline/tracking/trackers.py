@@ -1,0 +1,75 @@
+"""What every tracker can do, and where each one's adapter is. An adapter's package is imported when it is started."""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+"""The module that each tracker needs; its extra has the tracker's name."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a tracker is told of a run when it starts."""
+
+    folder: Path
+    """The tracker's own folder within the run directory, made."""
+    project: str
+    name: str
+    id: str | None
+    """The service's id of the run, where it was started before."""
+    uri: str | None = None
+    """Where the service is; None for its own default."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Settings, flat, without secrets."""
+
+
+class Tracker(Protocol):
+    """One run at one service. Any method may raise anything; the follower says so and ends."""
+
+    id: str
+    """The service's id of the run."""
+    note: str | None
+    """One line for the user, such as that the run is kept offline."""
+
+    def last(self) -> dict[str, int] | None:
+        """Last step by kind (see `follower.KINDS`) that the service has; None where it can't say."""
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Numbers of a step."""
+
+    def flush(self) -> None:
+        """Return when what was logged is kept, whatever becomes of this process."""
+
+    def artifact(self, path: Path) -> None:
+        """A file or a folder, by its own name."""
+
+    def finish(self, finished: bool) -> None:
+        """No more is coming: the run is finished, or stopped and may go on later."""
+
+
+def missing_package(name: str) -> str | None:
+    """The problem with a tracker whose package isn't installed."""
+    if importlib.util.find_spec(PACKAGES[name]) is not None:
+        return None
+    return f"tracking.to: {name} needs the package `{PACKAGES[name]}`: pip install 'nlp-pipeline[{name}]'"
+
+
+def start_tracker(name: str, facts: RunFacts) -> Tracker:
+    """Start or go on with a run at a service."""
+    module = importlib.import_module(f"{__package__}.{name}_adapter")
+    tracker: Tracker = module.Adapter(facts)
+    return tracker
+
+
+def last_by_kind(steps: Mapping[str, int]) -> dict[str, int]:
+    """Last step by kind, from the last step of each metric."""
+    kinds: dict[str, int] = {}
+    for name, step in steps.items():
+        kind = "validation" if name.startswith("validation/") else "loss" if name == "train/loss" else None
+        if kind:
+            kinds[kind] = max(step, kinds.get(kind, 0))
+    return kinds

@@ -1,0 +1,76 @@
+"""Weights & Biases: online where there is a login, else files that `wandb sync` sends later."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from .trackers import RunFacts
+
+
+class Adapter:
+    """A run that is gone on with by its id. Steps are a metric of their own: wandb's never go back."""
+
+    def __init__(self, facts: RunFacts) -> None:
+        self.id = facts.id or uuid.uuid4().hex[:8]
+        mode: Any = os.environ.get("WANDB_MODE") or ("online" if _has_login() else "offline")
+        self.note = None if mode == "online" else f"{mode}; send it with: wandb sync {facts.folder / 'wandb'}/*"
+        # Nothing that wandb would gather by itself: command line, host, packages, git, code, console.
+        settings = wandb.Settings(
+            base_url=facts.uri or os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai",
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            silent=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        )
+        self.run = wandb.init(
+            project=facts.project,
+            name=facts.name,
+            id=self.id,
+            resume="allow",
+            mode=mode,
+            dir=str(facts.folder),
+            config=dict(facts.params),
+            settings=settings,
+        )
+        self.run.define_metric("step")
+        self.run.define_metric("*", step_metric="step")
+
+    def last(self) -> None:
+        """Not known: offline there is nobody to ask."""
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """One record a step."""
+        self.run.log({**numbers, "step": step})
+
+    def flush(self) -> None:
+        """Nothing to do: records are with a process of wandb's own, which outlives this one."""
+
+    def artifact(self, path: Path) -> None:
+        """A folder as a model, a file as itself."""
+        kind = "model" if path.is_dir() else "report"
+        artifact = wandb.Artifact(f"{kind}-{self.id}-{path.name}", type=kind)
+        artifact.add_dir(str(path)) if path.is_dir() else artifact.add_file(str(path))
+        self.run.log_artifact(artifact)
+
+    def finish(self, finished: bool) -> None:
+        """A run that may go on ends with a code of its own."""
+        self.run.finish(exit_code=0 if finished else 1)
+
+
+def _has_login() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        import netrc
+
+        return any("wandb" in host for host in netrc.netrc().hosts)
+    except (OSError, SyntaxError):
+        return False

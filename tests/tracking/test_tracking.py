@@ -1,0 +1,282 @@
+"""Runs sent to real trackers: live, killed and gone on with, replayed; what a tracker does never stops training."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+from commands import call
+from faults.killing import kill, start, write_recipe
+
+from nlp_pipeline.config.loading import load_config
+from nlp_pipeline.errors import ConfigError
+from nlp_pipeline.run_directory import RunDirectory
+from nlp_pipeline.tracking.follower import Follower, numbers_of, summary_of
+
+STEPS = list(range(1, 61))
+LONG = 2000
+CANARY = "canary-5f1c0b7a2d"
+
+
+def mlflow_losses(uri, run_id):
+    query = "select step from metrics where run_uuid = ? and key = 'train/loss' order by step"
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        return [step for (step,) in database.execute(query, (run_id,))]
+
+
+def wandb_steps(folder):
+    """Steps of the training loss in wandb's offline files: records in blocks as LevelDB's log has them."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    steps = []
+    for file in folder.rglob("*.wandb"):
+        content, place, parts = file.read_bytes(), 7, b""
+        while place + 7 <= len(content):
+            left = 32768 - place % 32768
+            if left < 7:
+                place += left
+                continue
+            _, length, kind = struct.unpack("<IHB", content[place : place + 7])
+            parts += content[place + 7 : place + 7 + length]
+            place += 7 + length
+            if kind in (1, 4):  # whole, or the last part
+                items = {i.key or "/".join(i.nested_key): i.value_json for i in Record.FromString(parts).history.item}
+                steps += [int(items["step"])] if "train/loss" in items else []
+                parts = b""
+    return sorted(steps)
+
+
+def losses(name, where, run):
+    """Steps of the training loss as a tracker has them, duplicates among them."""
+    run_id = json.loads((run / "tracking" / f"{name}.json").read_text())["id"]
+    if name == "mlflow":
+        return mlflow_losses(where, run_id)
+    if name == "tensorboard":
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        return [event.step for event in EventAccumulator(run_id, {"scalars": 0}).Reload().Scalars("train/loss")]
+    from trackio.sqlite_storage import SQLiteStorage
+
+    rows = SQLiteStorage.get_logs("nlp-pipeline", run.name, run_id=run_id)
+    return [row["step"] for row in rows if "train/loss" in row]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory, tiny_bert):
+    return write_recipe(tmp_path_factory.mktemp("tracking"), tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """A run that was sent nowhere."""
+    out = tmp_path_factory.mktemp("runs") / "done"
+    process = start(recipe, out)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return out
+
+
+def copied(finished, tmp_path, tracking):
+    """The same run, with settings of where to send it."""
+    import shutil
+
+    import yaml
+
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    settings = yaml.safe_load((out / "recipe.yaml").read_text())
+    settings["tracking"] = {**settings["tracking"], **tracking}
+    (out / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    return out
+
+
+def place(name, tmp_path, monkeypatch):
+    pytest.importorskip(name)
+    if name == "trackio":
+        monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
+    return f"sqlite:///{tmp_path / 'x.db'}" if name == "mlflow" else str(tmp_path / name)
+
+
+def command(run, name):
+    return [sys.executable, "-m", "nlp_pipeline.cli", "track", str(run), "--to", name]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MLflow puts artifacts beside its database's process
+
+
+@pytest.mark.parametrize("name", ["mlflow", "tensorboard", "trackio"])
+def test_a_run_is_sent_afterwards_once(finished, tmp_path, monkeypatch, name):
+    where = place(name, tmp_path, monkeypatch)
+    run = copied(finished, tmp_path, {"uri": {name: where}})
+    for _ in range(2):
+        done = subprocess.run(command(run, name), capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+    assert losses(name, where, run) == STEPS
+    # What a killed follower had sent but not noted is known from the tracker.
+    file = run / "tracking" / f"{name}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sent": {"loss": 7}}))
+    assert subprocess.run(command(run, name), timeout=200).returncode == 0
+    assert losses(name, where, run) == STEPS
+
+
+def test_wandb_without_a_login_is_offline_and_its_files_hold_every_step_once(finished, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    run = copied(finished, tmp_path, {})
+    for _ in range(2):
+        done = subprocess.run(command(run, "wandb"), capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        assert "wandb: offline; send it with: wandb sync" in done.stderr
+    assert wandb_steps(run / "tracking") == STEPS
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlflow", "tensorboard", "trackio"])
+def test_one_run_over_kills_of_training_and_of_the_follower(recipe, tmp_path, monkeypatch, name):
+    import psutil
+
+    where, out = place(name, tmp_path, monkeypatch), tmp_path / "out"
+    words = [f"tracking.to=[{name}]", f"tracking.uri.{name}={where}", f"training.max_steps={LONG}"]
+    words += ["checkpoint.every=50", "evaluation.every=1000"]  # long enough for a slow client to be killed within it
+    ids = set()
+    for victim in ("training", "follower"):
+        process = start(recipe, out, *words)
+        file, deadline = out / "tracking" / f"{name}.json", time.monotonic() + 200
+        before = file.read_text() if file.exists() else ""
+        while process.poll() is None and time.monotonic() < deadline:
+            if file.exists() and file.read_text() != before:
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, "ended before it was killed"
+        if victim == "training":
+            os.kill(process.pid, signal.SIGKILL)
+        else:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        kill(process)
+        ids.add(json.loads(file.read_text())["id"])
+    process = start(recipe, out, *words)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "has not got everything" not in output
+    assert {json.loads(file.read_text())["id"]} == ids
+    assert losses(name, where, out) == list(range(1, LONG + 1))
+
+
+def test_a_tracker_that_never_answers_stops_nothing_and_gets_it_later(recipe, tmp_path, monkeypatch):
+    place("mlflow", tmp_path, monkeypatch)
+    out = tmp_path / "out"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        words = ["tracking.to=[mlflow]", f"tracking.uri.mlflow={uri}", "tracking.wait=1"]
+        process = start(recipe, out, *words)
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert len(re.findall("has not got everything", output)) == 1
+    assert f"nlp-pipeline track {out} --to mlflow" in output
+    where = f"sqlite:///{tmp_path / 'later.db'}"
+    text = (out / "recipe.yaml").read_text()
+    (out / "recipe.yaml").write_text(text.replace(uri, where))
+    assert subprocess.run(command(out, "mlflow"), timeout=200).returncode == 0
+    assert losses("mlflow", where, out) == STEPS
+
+
+def test_no_secret_is_sent(finished, tmp_path, monkeypatch):
+    place("mlflow", tmp_path, monkeypatch)
+    place("tensorboard", tmp_path, monkeypatch)
+    where = f"sqlite:///{tmp_path / 'x.db'}"
+    run = copied(finished, tmp_path, {"uri": {"mlflow": where}})
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    for name in ("mlflow", "tensorboard"):
+        assert subprocess.run(command(run, name), timeout=200).returncode == 0
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "x.db" for path in files)
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_a_folder_begun_anew_with_other_settings_is_another_run(finished, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    run = RunDirectory(copied(finished, tmp_path, {}))
+    (run.path / "tracking").mkdir()
+    for identity, number in (("a", 60), ("a", 0), ("b", 60)):
+        run.write_json(run.path / "tracking" / "run.json", {"identity": identity})
+        follower = Follower(run, "tensorboard")
+        if identity == "b":
+            assert "summary" not in follower.state
+            break
+        assert (follower.send_new() >= number) if number else follower.send_new() == 0
+        follower.finish()
+
+
+def test_unknown_trackers_and_missing_packages_are_problems_of_the_recipe(recipe, monkeypatch):
+    from nlp_pipeline.tracking import trackers
+
+    with pytest.raises(ConfigError, match=r"tracking\.to"):
+        load_config(recipe, ["tracking=[mlflaw]"])
+    monkeypatch.setitem(trackers.PACKAGES, "mlflow", "no_such_module")
+    with pytest.raises(ConfigError, match=r"pip install 'nlp-pipeline\[mlflow\]'") as caught:
+        load_config(recipe, ["tracking=[mlflow]", "tracking.uri.mlflow=http://me:hunter22@host", "batch.micro=99"])
+    assert any("batch.micro" in problem for problem in caught.value.problems)
+
+
+def test_a_password_in_a_uri_is_refused(recipe):
+    with pytest.raises(ConfigError, match=r"tracking\.uri\.mlflow: has a password"):
+        load_config(recipe, ["tracking.uri.mlflow=http://me:hunter22@host"])
+
+
+def test_numbers_of_a_line():
+    assert numbers_of({"step": 3, "loss": None, "learning_rate": 0.1}) == {"train/learning_rate": 0.1}
+    assert numbers_of({"step": 3, "validation": {"f1": 0.5, "auc": None}}) == {"validation/f1": 0.5}
+    results = {"split": "test", "scores": {"f1": 0.5}, "intervals": {"f1": [0.4, 0.6]}}
+    assert summary_of(results) == {"final/test/f1": 0.5, "final/test/f1/low": 0.4, "final/test/f1/high": 0.6}
+
+
+def test_the_command_says_what_is_wrong(tmp_path, capsys):
+    assert call("track", tmp_path, "--to", "mlflaw") == 2
+    assert "mlflaw" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_over_http(finished, tmp_path, monkeypatch):
+    for package in ("mlflow", "flask", "flask_cors", "huey"):
+        pytest.importorskip(package)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    database = f"sqlite:///{tmp_path / 'served.db'}"
+    words = ["server", "--backend-store-uri", database, "--port", str(port), "--workers", "1"]
+    words += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    with open(tmp_path / "server.log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and server.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.2)
+        run = copied(finished, tmp_path, {"uri": {"mlflow": f"http://127.0.0.1:{port}"}, "log_model": True})
+        for _ in range(2):
+            done = subprocess.run(command(run, "mlflow"), capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stderr + (tmp_path / "server.log").read_text()
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert losses("mlflow", database, run) == STEPS
+    sent = {path.name for path in (tmp_path / "artifacts").rglob("*")}
+    assert {"recipe.yaml", "results.json", "README.md", "model.safetensors"} <= sent
