@@ -16,6 +16,7 @@ EXPANDED: Any = {
     "data": {"train", "validation", "test", "query", "columns", "id_column", "delimiter"},
     "tokenization": {"cache_dir"},
     "output": {"dir"},
+    "registry": {"target"},
     "recipe": True,
 }
 """Where `${NAME}` is read from the environment (and columns, which may have any name)."""
@@ -37,6 +38,7 @@ def check_config(config: Config, in_memory: Mapping[str, Any], reported: Sequenc
         problems += [f"data: {problem}" for problem in check_sources(config.data, in_memory)]
     problems += _check_training(config, in_memory)
     problems += _check_output(config)
+    problems += _check_registry(config)
     problems += _check_task(config)
     return problems
 
@@ -158,6 +160,21 @@ def _check_output(config: Config) -> list[str]:
         except MissingVariableError as error:
             problems.append(f"{place}: {error}")
     return problems + _not_expanded(config.model_dump(exclude=EXPANDED))
+
+
+def _check_registry(config: Config) -> list[str]:
+    from ..registry.address import check_alias, parse
+
+    if config.registry is None:
+        return []
+    try:
+        address = parse(config.registry.target, "registry.target")
+        if config.registry.alias is not None:
+            check_alias(config.registry.alias, "registry.alias")
+    except ConfigError as error:
+        return error.problems
+    pinned = address.version or address.alias
+    return ["registry.target: a push makes a version of its own; leave `:VERSION` or `@ALIAS` out"] if pinned else []
 
 
 def _not_expanded(settings: Any, place: str = "") -> list[str]:

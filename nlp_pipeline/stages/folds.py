@@ -75,5 +75,7 @@ def fold_recipes(recipe: "Recipe", fold: np.ndarray, folder: Path) -> Iterator["
         name = f"fold-{number + 1}-of-{count}"
         output = OutputConfig(dir=literal(folder / name))
         audit = AuditConfig(enabled=False)  # all rows are one recipe's, and audited as such
-        config = recipe.config.model_copy(update={"name": name, "data": data, "audit": audit, "output": output})
+        config = recipe.config.model_copy(
+            update={"name": name, "data": data, "audit": audit, "output": output, "registry": None}
+        )
         yield type(recipe).from_config(config, in_memory)

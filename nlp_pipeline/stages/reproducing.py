@@ -124,6 +124,7 @@ def _rebuild(old: RunDirectory, output: Path, manifest: Mapping[str, Any]) -> "R
         if problems:
             raise ReproductionError(problems)
         raw["output"] = {**(raw.get("output") or {}), "dir": literal(output)}
+        raw["registry"] = None  # what is made again to be compared is nobody's new version
         config = build_config(raw)
     except ReproductionError:
         raise
