@@ -13,6 +13,7 @@ import typer
 
 from .devices import launched_processes, launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
+from .registry import commands as registry_commands
 from .secrets import redact
 from .startup import hold_collector, release_collector
 from .tracking.commands import track
@@ -31,6 +32,7 @@ PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "remote wo
 """What gloo and NCCL say, among other things, when another process has ended or does not answer."""
 DIFFERENT = 5
 """Exit code of a reproduction that isn't bit-equal to its run."""
+MODEL_HELP = "A run directory, its model folder, or a registry version such as file:models/NAME@production"
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key.sub=value, e.g. training.epochs=4")]
 
 Trust = Annotated[
@@ -54,7 +56,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run directory or its model folder")],
+    run: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[str, typer.Argument(help="A file with labelled rows")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
     trust_remote_code: Trust = False,
@@ -81,7 +83,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run directory or its model folder")],
+    run: Annotated[str, typer.Argument(help=MODEL_HELP)],
     source: Annotated[
         str, typer.Argument(help="A data file, or - for standard input: a text or JSON row a line")
     ] = "-",
@@ -261,6 +263,7 @@ def schema(
 
 
 app.command()(track)
+registry_commands.register(app)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -96,6 +96,13 @@ class OutOfMemoryError(NlpPipelineError):
     heading = "Memory ran out"
 
 
+class RegistryError(NlpPipelineError):
+    """A model can't be pushed to a registry or read from it. Versions that are there stay as they are."""
+
+    exit_code = 2
+    heading = "The registry has problems"
+
+
 class MissingExtraError(NlpPipelineError):
     """A feature needs a package that is an extra of this one."""
 

@@ -1,4 +1,4 @@
-"""The straight line of one run: load → audit → tokenize → fit → evaluate → report."""
+"""The straight line of one run: load → audit → tokenize → fit → evaluate → report → push."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,13 +81,15 @@ class Recipe(TaskContract):
         """A finished run, or its `model` folder, ready to predict and evaluate.
 
         Args:
+            path: also a registry version, `file:models/topics@production`: pulled into the cache, hashes compared.
             trust_remote_code: run Python code that the model brings or names: a recipe class, metric scripts, an
                 architecture. Without it such a model is refused and nothing of it is run.
         """
+        from .registry.pulling import resolve
         from .saved_model import read_saved_config
         from .tasks import recipe_class
 
-        config, model_folder, weights, tuned = read_saved_config(Path(path), trust_remote_code)
+        config, model_folder, weights, tuned = read_saved_config(resolve(path), trust_remote_code)
         recipe = cls._matching(recipe_class(config)).from_config(config)
         recipe._model_folder, recipe.weights, recipe.tuned = model_folder, weights, tuned
         recipe._code_is_named = trust_remote_code
@@ -193,6 +195,10 @@ class Recipe(TaskContract):
                     self.evaluate(seconds_before=time.monotonic() - began)
         self.results = finished or self.results
         self.report()
+        if self.config.registry is not None:
+            from .registry.pushing import push_after_run
+
+            push_after_run(self, finished is not None)
         return self.results
 
     def load(self) -> "Splits":

@@ -31,8 +31,8 @@ class RunDirectory:
     """One folder a run; the same command on the same folder goes on where it stopped.
 
     Contents: `recipe.yaml` (resolved), `manifest.json`, `audit.json`, `metrics.jsonl` (one line a logged step and a
-    line an evaluation), `results.json` (final; its presence means that the run is finished), `predictions/`,
-    `checkpoints/` and `model/`.
+    line an evaluation), `results.json` (final; its presence means that the run is finished), `sample.jsonl` (a few
+    rows with their predictions, by which a copy of the model is checked), `predictions/`, `checkpoints/` and `model/`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -45,6 +45,7 @@ class RunDirectory:
         self.manifest = self.path / "manifest.json"
         self.audit = self.path / "audit.json"
         self.results = self.path / RESULTS
+        self.sample = self.path / "sample.jsonl"
         self.lines_lost = 0
         self.on_first_line: Callable[[], None] | None = None
         """Called once, after the next line of the metric log."""
@@ -305,9 +306,14 @@ def folder_hash(path: Path) -> dict[str, str]:
     """SHA-256 of every file of a folder, by relative name."""
     hashes = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        with open(file, "rb") as stream:
-            hashes[file.relative_to(path).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+        hashes[file.relative_to(path).as_posix()] = file_hash(file)
     return hashes
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def utc_now() -> str:

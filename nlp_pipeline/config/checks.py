@@ -18,6 +18,7 @@ EXPANDED: Any = {
     "tokenization": {"cache_dir"},
     "output": {"dir"},
     "tracking": {"uri"},
+    "registry": {"target"},
     "recipe": True,
 }
 """Where `${NAME}` is read from the environment (and columns, which may have any name)."""
@@ -41,6 +42,7 @@ def check_config(config: Config, in_memory: Mapping[str, Any], reported: Sequenc
     problems += _check_training(config, in_memory)
     problems += _check_output(config)
     problems += _check_tracking(config)
+    problems += _check_registry(config)
     problems += _check_task(config)
     return problems
 
@@ -217,6 +219,21 @@ def _check_tracking(config: Config) -> list[str]:
         except MissingVariableError as error:
             problems.append(f"tracking.uri.{name}: {error}")
     return problems
+
+
+def _check_registry(config: Config) -> list[str]:
+    from ..registry.address import check_alias, parse
+
+    if config.registry is None:
+        return []
+    try:
+        address = parse(config.registry.target, "registry.target")
+        if config.registry.alias is not None:
+            check_alias(config.registry.alias, "registry.alias")
+    except ConfigError as error:
+        return error.problems
+    pinned = address.version or address.alias
+    return ["registry.target: a push makes a version of its own; leave `:VERSION` or `@ALIAS` out"] if pinned else []
 
 
 def _not_expanded(settings: Any, place: str = "") -> list[str]:

@@ -20,8 +20,8 @@ def recipe_schema() -> dict[str, Any]:
         }
         for task in TASKS
     ]
-    # a model may be given by its name alone
-    schema["properties"]["model"] = {"anyOf": [{"type": "string"}, schema["properties"]["model"]]}
+    for name in ("model", "registry"):  # may be given by its name or address alone
+        schema["properties"][name] = {"anyOf": [{"type": "string"}, schema["properties"][name]]}
     names = schema["$defs"]["TrackingConfig"]["properties"]["to"]
     short = [names["items"], {"type": "array", "items": names["items"]}]
     schema["properties"]["tracking"] = {"anyOf": [*short, schema["properties"]["tracking"]]}

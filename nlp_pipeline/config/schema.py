@@ -287,6 +287,15 @@ class CheckpointConfig(Section):
     """Write while training goes on, from a copy in memory; `auto` does so on an accelerator."""
 
 
+class RegistryConfig(Section):
+    """Where the finished model is pushed. A push that fails costs nothing of the run."""
+
+    target: str
+    """`file:FOLDER/NAME`, or a URL that fsspec knows such as `s3://BUCKET/FOLDER/NAME`."""
+    alias: str | None = None
+    """A name that moves to the new version, e.g. `staging`."""
+
+
 class OutputConfig(Section):
     """Where the run's folder lies."""
 
@@ -325,6 +334,10 @@ def _expand_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _expand_target(value: Any) -> Any:
+    return {"target": value} if isinstance(value, str) else value
+
+
 class Config(Section):
     """A whole recipe."""
 
@@ -350,6 +363,8 @@ class Config(Section):
     output: OutputConfig = OutputConfig()
     tracking: Annotated[TrackingConfig, BeforeValidator(_expand_tracking)] = TrackingConfig()
     """Names of trackers, or a section with details."""
+    registry: Annotated[RegistryConfig | None, BeforeValidator(_expand_target)] = None
+    """A model registry to push to after the evaluation: an address alone, or a section with details."""
 
     @field_validator("name")
     @classmethod

@@ -1,6 +1,5 @@
 """From a model's name to a tokenizer and a model with the right head."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Set
@@ -12,6 +11,7 @@ from ..config.checks import model_folder, pickled_weights
 from ..config.schema import ModelConfig
 from ..data.labels import Labels
 from ..errors import ModelError
+from ..run_directory import file_hash
 from ..secrets import expand, expanded_path
 
 if TYPE_CHECKING:
@@ -221,12 +221,6 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
         return settings | {"weights": {path.name: file_hash(path) for path in sorted(folder.glob("*.safetensors"))}}
     commit = getattr(load_model_config(config), "_commit_hash", None)
     return settings | {"name": config.name, "revision": config.revision, "commit": commit}
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def longest_sequence(tokenizer: Any, model_config: Any) -> int:

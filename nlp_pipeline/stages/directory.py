@@ -12,6 +12,7 @@ from ..errors import START_ANEW, ConfigError
 from ..run_directory import (
     RunDirectory,
     environment,
+    file_hash,
     fresh_path,
     newest_of,
     read_json,
@@ -33,6 +34,7 @@ FREE = {
     "name": True,
     "output": True,
     "tracking": True,
+    "registry": True,
     "checkpoint": True,
     "model": {"sha256"},
     "data": True,  # its content is compared by fingerprint
@@ -126,7 +128,7 @@ def read_finished(recipe: "Recipe") -> dict[str, Any] | None:
 
 def inputs(recipe: "Recipe") -> dict[str, Any]:
     """What a run is made from, by content: the rows of every split, the weights, a recipe class of the user's own."""
-    from ..modeling.loading import file_hash, weights_hash
+    from ..modeling.loading import weights_hash
     from .teaching import teacher_hash
 
     assert recipe.splits is not None

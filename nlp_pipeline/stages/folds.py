@@ -75,6 +75,6 @@ def fold_recipes(recipe: "Recipe", fold: np.ndarray, folder: Path) -> Iterator["
         name = f"fold-{number + 1}-of-{count}"
         output = OutputConfig(dir=literal(folder / name))
         audit = AuditConfig(enabled=False)  # all rows are one recipe's, and audited as such
-        update = {"name": name, "data": data, "audit": audit, "output": output, "tracking": TrackingConfig()}
-        config = recipe.config.model_copy(update=update)
+        update = {"name": name, "data": data, "audit": audit, "output": output, "registry": None}
+        config = recipe.config.model_copy(update=update | {"tracking": TrackingConfig()})
         yield type(recipe).from_config(config, in_memory)

@@ -125,6 +125,7 @@ def _rebuild(old: RunDirectory, output: Path, manifest: Mapping[str, Any]) -> "R
             raise ReproductionError(problems)
         raw["output"] = {**(raw.get("output") or {}), "dir": literal(output)}
         raw.pop("tracking", None)  # a comparison is no run to be shown to others
+        raw["registry"] = None  # what is made again to be compared is nobody's new version
         config = build_config(raw)
     except ReproductionError:
         raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, DataError, ModelError
 from ..run_directory import folder_hash, lines_file, read_json, utc_now
 from .predicting import as_source, loaded_model, predict_window
+from .sampling import write_sample
 
 if TYPE_CHECKING:
     import datasets
@@ -47,6 +48,7 @@ def score_and_write(recipe: "Recipe", seconds_before: float) -> dict[str, Any]:
         "seconds": {**recipe.timing, "total": seconds_before + recipe.timing["evaluate"]},
         "peak_memory_mib": peak_memory_mib(),
     }
+    write_sample(recipe, rows)
     if recipe.accelerator.is_main_process:
         write_card(recipe, results)
         if manifest := read_json(run.manifest):

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import START_ANEW, CheckpointError, ConfigError
-from ..modeling.loading import file_hash
 from ..modeling.sharding import reshard
-from ..run_directory import folder_hash, read_json, write_text
+from ..run_directory import file_hash, folder_hash, read_json, write_text
 from .shards import (
     Peers,
     by_parameter,

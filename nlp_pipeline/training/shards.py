@@ -86,7 +86,7 @@ def write_shards(folder: Path, tensors: Mapping[str, Any], peers: Peers) -> dict
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    from ..modeling.loading import file_hash
+    from ..run_directory import file_hash
 
     try:
         save(

@@ -1,0 +1,131 @@
+"""How a registered model is named: `file:models/topics`, `file:models/topics:3`, `s3://bucket/models/topics@production`.
+
+The last part is the model's name; all before it is the registry. Without `:VERSION` or `@ALIAS` the newest version is
+meant where one is read.
+"""
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..secrets import MissingVariableError, expand, hide_password
+
+NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
+"""What models and aliases may be called: a plain file name anywhere, and a name that the Hub takes."""
+MODEL = re.compile(rf"({NAME})(?:@({NAME})|:([1-9][0-9]{{0,8}}))?", re.ASCII)
+URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
+LOCAL, HUB = "file:", "hub:"
+UNSUPPORTED = ("mlflow:", "wandb:")
+FORMS = (
+    "expected file:FOLDER/NAME, hub:USER/NAME, or a URL that fsspec knows such as s3://BUCKET/FOLDER/NAME; "
+    "followed by :VERSION or @ALIAS to mean one version"
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A model in a registry, or a version of it."""
+
+    root: str
+    """The registry: a folder, a URL, or `hub:USER`; empty on no account."""
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+    @property
+    def model(self) -> str:
+        """The model without a version, as it is written; passwords hidden."""
+        if self.root.startswith(HUB):
+            return f"{self.root}/{self.name}"
+        scheme = "" if URL.match(self.root) else LOCAL
+        return hide_password(f"{scheme}{self.root.rstrip('/')}/{self.name}")
+
+    def __str__(self) -> str:
+        which = f":{self.version}" if self.version else f"@{self.alias}" if self.alias else ""
+        return self.model + which
+
+    def at(self, version: int) -> "Address":
+        """One version of the same model."""
+        return replace(self, version=version, alias=None)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text names a place in a registry, and no folder."""
+    return text.startswith((LOCAL, HUB, *UNSUPPORTED)) or URL.match(text) is not None
+
+
+def parse(text: str, place: str = "registry") -> Address:
+    """The parts of an address; `${NAME}` in it is read from the environment.
+
+    Args:
+        place: the setting or argument that it comes from, for messages.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = f"{place}: found {hide_password(text)!r}"
+    root, name = _split(text, place)
+    if not (match := MODEL.fullmatch(name)):
+        raise ConfigError(f"{found}, {FORMS}. Names are letters, digits, '.', '_' and '-'")
+    if root.startswith(HUB) and "/" in root:
+        raise ConfigError(f"{found}, {FORMS}")
+    if not URL.match(root) and not root.startswith(HUB) and is_registry(Path(root) / match[1]):
+        raise ConfigError(f"{found}, which is a registry itself; add the model's name: {text.rstrip('/')}/NAME")
+    return Address(root, match[1], int(match[3]) if match[3] else None, match[2])
+
+
+def parse_root(text: str, place: str = "registry") -> tuple[str, Address | None]:
+    """A registry, and the model in it if the text names one.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text.startswith(LOCAL) and is_registry(Path(os.path.join(*_split(text, place)))):
+        return os.path.join(*_split(text, place)), None
+    if URL.match(text) and text.endswith("/"):
+        return _expanded(text, place).rstrip("/"), None
+    address = parse(text, place)
+    return address.root, address
+
+
+def check_alias(alias: str, place: str = "--alias") -> str:
+    """The alias itself, where it may be one.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    if not re.fullmatch(NAME, alias, re.ASCII) or alias.isdigit():
+        raise ConfigError(
+            f"{place}: found {alias!r}, expected a name such as `production`: letters, digits, '.', '_', '-'"
+        )
+    return alias
+
+
+def is_registry(folder: Path) -> bool:
+    """Whether a folder is the root of a registry."""
+    return (folder / "blobs").is_dir() and (folder / "models").is_dir()
+
+
+def _split(text: str, place: str) -> tuple[str, str]:
+    """The registry and the last part."""
+    if text.startswith(UNSUPPORTED):
+        raise ConfigError(f"{place}: found {text!r}, which is not supported yet; {FORMS}")
+    if not is_address(text):
+        raise ConfigError(f"{place}: found {text!r}, {FORMS}")
+    whole = _expanded(text, place)
+    if whole.startswith(LOCAL):
+        path = whole.removeprefix(LOCAL)
+        path = os.path.expanduser("/" + path.lstrip("/") if path.startswith("///") else path)
+        root, name = os.path.split(path.rstrip("/") or path)
+        return root or ".", name
+    root, _, name = whole.rstrip("/").rpartition("/")
+    return (root + "/" if root.endswith(":/") else root), name
+
+
+def _expanded(text: str, place: str) -> str:
+    try:
+        return expand(text)
+    except MissingVariableError as error:
+        raise ConfigError(f"{place}: {error}") from None
