@@ -16,10 +16,10 @@ NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
 """What models and aliases may be called: a plain file name anywhere, and a name that the Hub takes."""
 MODEL = re.compile(rf"({NAME})(?:@({NAME})|:([1-9][0-9]{{0,8}}))?", re.ASCII)
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
-LOCAL, HUB = "file:", "hub:"
-UNSUPPORTED = ("mlflow:", "wandb:")
+LOCAL = "file:"
+UNSUPPORTED = ("hub:", "mlflow:", "wandb:")
 FORMS = (
-    "expected file:FOLDER/NAME, hub:USER/NAME, or a URL that fsspec knows such as s3://BUCKET/FOLDER/NAME; "
+    "expected file:FOLDER/NAME, or a URL that fsspec knows such as s3://BUCKET/FOLDER/NAME; "
     "followed by :VERSION or @ALIAS to mean one version"
 )
 
@@ -29,7 +29,7 @@ class Address:
     """A model in a registry, or a version of it."""
 
     root: str
-    """The registry: a folder, a URL, or `hub:USER`; empty on no account."""
+    """The registry: a folder or a URL; empty on no account."""
     name: str
     version: int | None = None
     alias: str | None = None
@@ -37,8 +37,6 @@ class Address:
     @property
     def model(self) -> str:
         """The model without a version, as it is written; passwords hidden."""
-        if self.root.startswith(HUB):
-            return f"{self.root}/{self.name}"
         scheme = "" if URL.match(self.root) else LOCAL
         return hide_password(f"{scheme}{self.root.rstrip('/')}/{self.name}")
 
@@ -53,7 +51,7 @@ class Address:
 
 def is_address(text: str) -> bool:
     """Whether a text names a place in a registry, and no folder."""
-    return text.startswith((LOCAL, HUB, *UNSUPPORTED)) or URL.match(text) is not None
+    return text.startswith((LOCAL, *UNSUPPORTED)) or URL.match(text) is not None
 
 
 def parse(text: str, place: str = "registry") -> Address:
@@ -69,9 +67,7 @@ def parse(text: str, place: str = "registry") -> Address:
     root, name = _split(text, place)
     if not (match := MODEL.fullmatch(name)):
         raise ConfigError(f"{found}, {FORMS}. Names are letters, digits, '.', '_' and '-'")
-    if root.startswith(HUB) and "/" in root:
-        raise ConfigError(f"{found}, {FORMS}")
-    if not URL.match(root) and not root.startswith(HUB) and is_registry(Path(root) / match[1]):
+    if not URL.match(root) and is_registry(Path(root) / match[1]):
         raise ConfigError(f"{found}, which is a registry itself; add the model's name: {text.rstrip('/')}/NAME")
     return Address(root, match[1], int(match[3]) if match[3] else None, match[2])
 

@@ -204,10 +204,8 @@ def open_registry(root: str) -> Registry:
     Raises:
         ConfigError, MissingExtraError: it can't be opened.
     """
-    from .address import HUB, URL
+    from .address import URL
 
-    if root.startswith(HUB):
-        raise RegistryError(f"{root}: the Hub is not supported yet as a registry; use file:FOLDER/NAME or a URL")
     if URL.match(root):
         from .object_store import ObjectStore
 
