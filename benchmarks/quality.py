@@ -71,7 +71,7 @@ def done(results: Path) -> dict[tuple[str, str, int], dict]:
 def print_table(entries: dict[tuple[str, str, int], dict]) -> None:
     print("| task | metric | who | seeds | mean | each | train seconds (median) |\n|---|---|---|---|---|---|---|")
     for task, (_, _, metric, _) in TASKS.items():
-        for who in ("nlp-pipeline", "stock Trainer"):
+        for who in ("nlp-pipeline", "stock Trainer", "trl"):
             found = [entry for (t, w, _), entry in sorted(entries.items()) if (t, w) == (task, who)]
             if found:
                 scores = [entry["score"] for entry in found]
@@ -96,7 +96,7 @@ def main() -> None:
 
     for seed in () if args.table_only else args.seeds:
         for task in args.tasks:
-            for who in ("nlp-pipeline", "stock Trainer"):
+            for who in ("nlp-pipeline", "trl" if task in TRL else "stock Trainer"):
                 if (task, who, seed) in done(args.results):
                     continue
                 ours = who == "nlp-pipeline"
