@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Are our scores those of the stock Trainer? The same rows, model, settings and seeds, both run in turn.
+"""Are our scores those of the stock Trainer, trl and sentence-transformers? The same rows, model, settings and seeds, both run in turn.
 
 Runs `nlp-pipeline train` on the recipe of each task and benchmarks/peers/stock_trainer.py on the same files (of
 reranking cross_encoder.py there), appends a JSON line a run to --results, skips what is there already, and prints the
@@ -34,32 +34,40 @@ TASKS = {
         "preference-tuning/gsm8k-pairs.yaml", ("train", "test"), "preference_accuracy", "preference_accuracy",
     ),
 }  # fmt: skip
-# task: (the peer's program with its words, our further settings), where it isn't the stock Trainer as it is. {data} is
+# task: (the peer, its program with its words, our further settings), where it isn't the stock Trainer as it is. {data} is
 # the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM
 PEERS = {
-    "sick_reranking": (["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], []),
+    "sick_reranking": ("sentence-transformers", ["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], []),
     "gsm8k": (
+        "trl",
         ["trl_sft.py", "--epochs", "1"],
         [
             "training.epochs=1", "model.name={data}/tokenizer", "model.architecture={data}/config.json",
             "options.samples=0",
         ],
     ),
-    "gsm8k_pairs": (["trl_dpo.py"], ["model.name={data}/start"]),
+    "gsm8k_pairs": ("trl", ["trl_dpo.py"], ["model.name={data}/start"]),
 }  # fmt: skip
+
+OURS = "nlp-pipeline"
+
+
+def peer_of(task: str) -> str:
+    """Whom we are compared with."""
+    return PEERS[task][0] if task in PEERS else "stock Trainer"
 
 
 def run_ours(task: str, seed: int, data: Path) -> dict:
     recipe, splits, metric, _ = TASKS[task]
     folder = data / (task if not task.startswith("sick") else "sick")
     files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
-    more = [setting.format(data=data) for setting in PEERS[task][1]] if task in PEERS else []
+    more = [setting.format(data=data) for setting in PEERS[task][2]] if task in PEERS else []
     figures = train_ours(RECIPES / recipe, [*files, *more, f"training.seed={seed}"])
     return {"score": figures["scores"][metric], **figures}
 
 
 def run_peer(task: str, seed: int, data: Path, python: str) -> dict:
-    name, *words = PEERS[task][0] if task in PEERS else ("stock_trainer.py", "--task", task, "--model", "{model}")
+    name, *words = PEERS[task][1] if task in PEERS else ("stock_trainer.py", "--task", task, "--model", "{model}")
     program = Path(__file__).parent / "peers" / name
     words = [word.format(model=minilm()) for word in words]
     command = [python, str(program), *words, "--data", str(data), "--seed", str(seed)]
@@ -79,7 +87,7 @@ def done(results: Path) -> dict[tuple[str, str, int], dict]:
 def print_table(entries: dict[tuple[str, str, int], dict]) -> None:
     print("| task | metric | who | seeds | mean | each | train seconds (median) |\n|---|---|---|---|---|---|---|")
     for task, (_, _, metric, _) in TASKS.items():
-        for who in ("nlp-pipeline", "stock Trainer"):
+        for who in (OURS, peer_of(task)):
             found = [entry for (t, w, _), entry in sorted(entries.items()) if (t, w) == (task, who)]
             if found:
                 scores = [entry["score"] for entry in found]
@@ -106,10 +114,10 @@ def main() -> None:
 
     for seed in () if args.table_only else args.seeds:
         for task in args.tasks:
-            for who in ("nlp-pipeline", "stock Trainer"):
+            for who in (OURS, peer_of(task)):
                 if (task, who, seed) in done(args.results):
                     continue
-                ours = who == "nlp-pipeline"
+                ours = who == OURS
                 figures = run_ours(task, seed, args.data) if ours else run_peer(task, seed, args.data, args.peer_python)
                 line = json.dumps({"task": task, "who": who, "seed": seed, **figures})
                 with open(args.results, "a") as file:

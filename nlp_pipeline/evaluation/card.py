@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..run_directory import finite, write_text
+from ..secrets import hide
 from .report import interval
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def write_card(recipe: "Recipe", results: Mapping[str, Any]) -> None:
     """Write `model/README.md`."""
-    write_text(recipe.run_directory.model / "README.md", card_text(recipe, results))
+    write_text(recipe.run_directory.model / "README.md", hide(card_text(recipe, results)))
 
 
 def card_text(recipe: "Recipe", results: Mapping[str, Any]) -> str:

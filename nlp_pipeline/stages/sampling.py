@@ -33,5 +33,7 @@ def sample_rows(recipe: "Recipe", rows: "datasets.Dataset", count: int = SAMPLE_
     places = sorted({i * total // count for i in range(count)})
     names = [c.name for c in recipe.columns() if not c.is_label and c.name in rows.column_names]
     found = [{name: value for name, value in rows[place].items() if name in names} for place in places]
+    if key := recipe.config.data.id_column:
+        found = [{key: rows[place]["row_id"]} | row for place, row in zip(places, found, strict=True)]
     short = [row for row in found if len(json.dumps(row, default=str)) <= LONGEST_ROW]
     return short or found[:1]
