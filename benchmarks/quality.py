@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Are our scores those of the stock Trainer, trl and sentence-transformers? The same rows, model, settings and seeds, both run in turn.
+"""Are our scores those of the field? The same rows, model, settings and seeds as the stock Trainer or trl, in turn.
 
 Runs `nlp-pipeline train` on the recipe of each task and benchmarks/peers/stock_trainer.py on the same files (of
 reranking cross_encoder.py there), appends a JSON line a run to --results, skips what is there already, and prints the
@@ -34,10 +34,12 @@ TASKS = {
         "preference-tuning/gsm8k-pairs.yaml", ("train", "test"), "preference_accuracy", "preference_accuracy",
     ),
 }  # fmt: skip
-# task: (the peer, its program with its words, our further settings), where it isn't the stock Trainer as it is. {data} is
-# the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM
+# task: (the peer, its program with its words, our further settings), where that isn't the stock
+# Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM
 PEERS = {
-    "sick_reranking": ("sentence-transformers", ["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], []),
+    "sick_reranking": (
+        "sentence-transformers", ["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], [],
+    ),
     "gsm8k": (
         "trl",
         ["trl_sft.py", "--epochs", "1"],
