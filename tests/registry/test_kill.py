@@ -116,10 +116,7 @@ def test_a_hundred_kills_leave_the_old_version_or_the_whole_new_one(run, tmp_pat
         printed, _ = process.communicate()
         done += bool(printed.strip())
         inside += not ended and not printed.strip()
-        if printed.strip():
-            longest = max(0.01, longest * 0.8)
-        else:
-            longest = min(0.5, longest * 1.1)
+        longest = max(0.01, longest * 0.8) if printed.strip() else min(0.5, longest * 1.1)
         assert registry.numbers("topics") == list(range(1, len(registry.numbers("topics")) + 1))
     stop.set()
     reader.join()
