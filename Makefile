@@ -22,7 +22,7 @@ help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.ready-demo ## Train a topic classifier on the sample messages that come with the package
-	$(BIN)/nlp-pipeline train $(DEMO_RECIPE)
+	$(BIN)/nlp-pipeline train $(DEMO_RECIPE) registry=file:runs/registry/sample-topics
 
 test: .venv/.ready-dev ## Run the tests, without the slow, multi-process, GPU and network ones
 	$(PYTEST) -n $(strip $(WORKERS)) $(PYTEST_ARGS)

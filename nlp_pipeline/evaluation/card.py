@@ -1,12 +1,13 @@
 """The model card: valid Hub metadata, and the figures of exactly these weights."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ..run_directory import finite, write_text
-from ..secrets import hide
+from ..secrets import hide, public
 from .report import interval
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def write_card(recipe: "Recipe", results: Mapping[str, Any]) -> None:
-    """Write `model/README.md`."""
+    """Write `model/README.md`; a card is published, so nothing secret may be in it."""
     write_text(recipe.run_directory.model / "README.md", hide(card_text(recipe, results)))
 
 
@@ -78,6 +79,12 @@ Rows: {", ".join(f"{n:,} {s}" for s, n in counts.items())}. Steps: {steps.get("s
 {config.batch.size}, {training.schedule} schedule from {training.learning_rate:g}, weight decay
 {training.weight_decay:g}, seed {training.seed}, at most {recipe.encoder.max_length} tokens a row.
 {_lora_line(recipe)}
+The settings that are not the defaults:
+
+```yaml
+{_settings(recipe)}
+```
+
 ## Use
 
 ```python
@@ -102,6 +109,18 @@ def _about_intervals(intervals: Mapping[str, Any]) -> str:
 def _lora_line(recipe: "Recipe") -> str:
     lora = recipe.config.training.lora
     return f"LoRA of rank {lora.r}, merged into these weights.\n" if lora else ""
+
+
+def _settings(recipe: "Recipe") -> str:
+    """What the recipe sets; without places of files, which are of one machine only."""
+    chosen = recipe.config.model_dump(
+        mode="json", exclude_defaults=True, exclude={"name", "output", "registry", "recipe"}
+    )
+    places = ("train", "validation", "test", "query")
+    chosen["data"] = {name: value for name, value in chosen["data"].items() if name not in places}
+    chosen["model"] = {"name": Path(recipe.config.model.name).name or recipe.config.model.name}
+    chosen.get("tokenization", {}).pop("cache_dir", None)
+    return str(yaml.safe_dump(public(chosen), sort_keys=False, allow_unicode=True)).strip()
 
 
 def _data_name(recipe: "Recipe") -> str:

@@ -32,8 +32,9 @@ def root(request, monkeypatch):
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("models-bucket")
-    yield "s3://models-bucket/models"
+    bucket = f"models-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    yield f"s3://{bucket}/models"
     server.stop()
 
 
