@@ -6,6 +6,7 @@ some layers do. Checkpoints hold the rows that train and the product of the fact
 began with, decayed by that product at once, so that its last bits don't depend on when that is done.
 """
 
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +58,7 @@ class CompactVocabulary:
         # Among the model's buffers they are part of its checkpoints.
         self.embedding.register_buffer("rows_that_train", self.used.clone())
         self.embedding.register_buffer("decay_of_others", torch.ones((), dtype=torch.float64))
+        self.embedding.register_buffer("mark_of_others", torch.tensor(self._mark(ids)))
         self.decay = 1.0
         self._shrink()
 
@@ -90,11 +92,22 @@ class CompactVocabulary:
         """Take over what a checkpoint has put into the model.
 
         Raises:
-            CheckpointError: other rows trained there.
+            CheckpointError: other rows trained there, or the rows left out were other ones: those of a Hub model
+                without a commit may have changed since.
         """
         if not torch.equal(self.embedding.rows_that_train, self.used):
             raise CheckpointError(f"the checkpoint is of other rows of the input embedding; {START_ANEW}")
+        if int(self.embedding.mark_of_others) != self._mark(self.used.cpu().numpy()):
+            raise CheckpointError(
+                "the model that the run began with is another now, and its checkpoints lack the embedding rows that "
+                f"don't train; name the one it was (model.revision), or {START_ANEW}"
+            )
         self.decay = float(self.embedding.decay_of_others)
+
+    def _mark(self, used: np.ndarray) -> int:
+        """A sum over some hundred of the rows left out, which never change while the table is cut down."""
+        some = np.setdiff1d(np.linspace(0, len(self.whole) - 1, 256, dtype=np.int64), used)
+        return zlib.crc32(self.whole.detach()[torch.from_numpy(some).to(self.whole.device)].float().cpu().numpy())
 
     @contextmanager
     def expanded(self) -> Iterator[None]:
@@ -113,7 +126,7 @@ class CompactVocabulary:
     def remove(self) -> None:
         """Merge what was trained into the whole table and put that back."""
         self.hook.remove()
-        del self.embedding.rows_that_train, self.embedding.decay_of_others
+        del self.embedding.rows_that_train, self.embedding.decay_of_others, self.embedding.mark_of_others
         with torch.no_grad():
             if self.decay != 1.0:
                 self.whole.mul_(self.decay)

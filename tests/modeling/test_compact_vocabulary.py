@@ -107,6 +107,13 @@ def test_what_is_saved_goes_on_without_the_rows_left_out(tmp_path):
     load_weights(path, other)
     with pytest.raises(CheckpointError, match="other rows of the input embedding"):
         wrong.loaded()
+    another = small()
+    with torch.no_grad():
+        another.get_input_embeddings().weight[17] += 1.0
+    began_otherwise = CompactVocabulary(another, USED)
+    load_weights(path, another)
+    with pytest.raises(CheckpointError, match="the model that the run began with is another now"):
+        began_otherwise.loaded()
     for cut in (compact, resumed):
         cut.remove()
     for (name, ours), (_, theirs) in zip(again.named_parameters(), through.named_parameters(), strict=True):
