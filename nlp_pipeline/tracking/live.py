@@ -24,8 +24,13 @@ def tracked(recipe: "Recipe") -> Iterator[None]:
 
     def start() -> None:
         # Not before the first line: a run that goes on cuts its log back to the checkpoint before it writes one.
-        _write_identity(recipe)
-        followers.update({name: _start(recipe, name) for name in tracking.to})
+        try:
+            _write_identity(recipe)
+            for name in tracking.to:
+                followers[name] = _start(recipe, name)
+        except OSError as error:  # a full disk, no process to be had: never the run's concern
+            later = "".join(f"\n  nlp-pipeline track {run.path} --to {name}" for name in tracking.to)
+            print(f"tracking: could not be started ({error}); the run goes on. Send it later:{later}", file=sys.stderr)
 
     run = recipe.run_directory
     run.on_first_line = start
@@ -34,8 +39,8 @@ def tracked(recipe: "Recipe") -> Iterator[None]:
         yield
         ended = True
     finally:
-        run.on_first_line = None
-        if ended and not followers:
+        unstarted, run.on_first_line = run.on_first_line is not None, None
+        if ended and unstarted:
             start()
         _end(recipe, followers)
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from ..run_directory import fresh_path
 from .trackers import RunFacts, last_by_kind
 
 TEXT_SUFFIXES = (".json", ".yaml", ".md")
@@ -19,7 +20,7 @@ class Adapter:
 
     def __init__(self, facts: RunFacts) -> None:
         folder = Path(facts.uri, facts.name) if facts.uri else facts.folder / "tensorboard"
-        self.id = facts.id or str(folder)
+        self.id = facts.id or str(fresh_path(folder))  # what lies there by that name is another run's
         self.steps: dict[str, int] = {}
         if Path(self.id).is_dir():
             events = EventAccumulator(self.id, size_guidance={"scalars": 0}).Reload()

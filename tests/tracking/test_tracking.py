@@ -16,6 +16,7 @@ import pytest
 from commands import call
 from faults.killing import kill, start, write_recipe
 
+from nlp_pipeline import Recipe
 from nlp_pipeline.config.loading import load_config
 from nlp_pipeline.errors import ConfigError
 from nlp_pipeline.run_directory import RunDirectory
@@ -215,11 +216,25 @@ def test_a_folder_begun_anew_with_other_settings_is_another_run(finished, tmp_pa
     for identity, number in (("a", 60), ("a", 0), ("b", 60)):
         run.write_json(run.path / "tracking" / "run.json", {"identity": identity})
         follower = Follower(run, "tensorboard")
-        if identity == "b":
-            assert "summary" not in follower.state
-            break
         assert (follower.send_new() >= number) if number else follower.send_new() == 0
         follower.finish()
+    assert {path.name for path in (run.path / "tracking").glob("tensorboard*") if path.is_dir()} == {
+        "tensorboard", "tensorboard-2",
+    }  # fmt: skip
+
+
+def test_a_follower_that_cannot_be_started_stops_nothing(recipe, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+
+    def refuse(*arguments):
+        raise OSError("no process to be had")
+
+    monkeypatch.setattr("nlp_pipeline.tracking.live._start", refuse)
+    run = Recipe.from_yaml(recipe, "tracking=[tensorboard]", f"output.dir={tmp_path / 'run'}", "training.max_steps=6")
+    assert run.run(progress=False)["training"]["step"] == 6
+    said = capsys.readouterr().err
+    assert said.count("no process to be had") == 1
+    assert f"nlp-pipeline track {tmp_path / 'run'} --to tensorboard" in said
 
 
 def test_unknown_trackers_and_missing_packages_are_problems_of_the_recipe(recipe, monkeypatch):
