@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .tasks.preference_tuning import PreferenceTuning
     from .tasks.question_answering import QuestionAnswering
     from .tasks.reranking import Reranking
+    from .tasks.sequence_to_sequence import Summarization, TextToText, Translation
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
 
@@ -33,6 +34,9 @@ _PLACES = {
     "PreferenceTuning": "tasks.preference_tuning",
     "QuestionAnswering": "tasks.question_answering",
     "Reranking": "tasks.reranking",
+    "Summarization": "tasks.sequence_to_sequence",
+    "TextToText": "tasks.sequence_to_sequence",
+    "Translation": "tasks.sequence_to_sequence",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",
@@ -56,8 +60,11 @@ __all__ = [
     "QuestionAnswering",
     "Recipe",
     "Reranking",
+    "Summarization",
     "TextClassification",
+    "TextToText",
     "TokenClassification",
+    "Translation",
     "load_config",
 ]
 

@@ -125,6 +125,8 @@ class Recipe(TaskContract):
         if options is None:
             return problems
         problems += cls.check_options(config, options)
+        if not cls.generates and config.generation != type(config.generation)():
+            problems.append(f"generation: {cls.task} predicts no generated texts; leave the section out")
         if config.teacher is not None and cls.soft_targets is TaskContract.soft_targets:
             problems.append(f"teacher: {cls.task} has no loss for a teacher's answers; leave it out")
         probe = cls.__new__(cls)
@@ -205,7 +207,8 @@ class Recipe(TaskContract):
         """Read the data, find the columns, make the splits, learn the labels. Reports every problem at once."""
         from .data.splits import load_splits
 
-        self.splits = load_splits(self.config.data, self.columns(), self._in_memory, stratify=self.stratify())
+        data, columns = self.config.data, self.columns()
+        self.splits = load_splits(data, columns, self._in_memory, stratify=self.stratify(), gather=self.gather)
         problems = self.learn(self.splits)
         if self.config.teacher is not None and (self.labels is not None or not problems):
             from .stages.teaching import teacher_problems

@@ -46,6 +46,8 @@ class TaskContract:
     """Options that token ids don't depend on: another value finds the old ids in the cache."""
     draws_tokens: ClassVar[bool] = False
     """Whether `augment` puts tokens into a batch that the rows don't have."""
+    generates: ClassVar[bool] = False
+    """Whether it predicts generated texts, as the section `generation` has it."""
     summary: ClassVar[str] = ""
     """One sentence for `nlp-pipeline --help` and the model card."""
 
@@ -83,6 +85,13 @@ class TaskContract:
     def columns(self) -> tuple[Column, ...]:
         """The columns the task reads; the first is what `predict` fills from a plain list."""
         raise NotImplementedError
+
+    def gather(self, rows: "pa.Table") -> "pa.Table":
+        """A split's rows as the task's, before any split is carved: several rows may belong together as one.
+
+        Must keep `row_id` and the order.
+        """
+        return rows
 
     def stratify(self) -> str | None:
         """The column whose values a carved split keeps in proportion."""

@@ -98,7 +98,7 @@ def check_exact(parts: Mapping[str, SplitRows], codes: Mapping[str, Codes]) -> l
 
 def _contradictions(rows: SplitRows, codes: Codes) -> list[Finding]:
     """Rows of one split with the same text and different labels."""
-    if codes.labels is None or any(column.is_label and column.kind in ("text", "reply") for column in rows.columns):
+    if codes.labels is None or rows.predicts_text:
         return []  # a text may well have several answers, translations or summaries
     first, limit = first_of(codes.texts), _tolerance(codes)
     differs = _differ(codes, np.arange(len(first)), codes, first, limit)
@@ -128,7 +128,7 @@ def _shared(rows: SplitRows, codes: Codes, train: SplitRows, train_codes: Codes)
         "drops them from training"
     )
     findings.append(Finding("shared_rows", "warning", rows.split, message, ids, partners))
-    if codes.labels is not None and not any(c.is_label and c.kind in ("text", "reply") for c in rows.columns):
+    if codes.labels is not None and not rows.predicts_text:
         wrong = where[_differ(codes, where, train_codes, place[where], _tolerance(train_codes))]
         if len(wrong):
             ids, partners = rows.rows(wrong), train.rows(place[wrong])

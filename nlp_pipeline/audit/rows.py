@@ -17,8 +17,10 @@ from ..data.messages import contents
 if TYPE_CHECKING:
     from ..data.splits import Splits
 
-READ = ("text", "texts", "tokens", "messages", "reply")
+READ = ("text", "texts", "references", "tokens", "messages", "reply")
 """Kinds of columns that hold something to read."""
+WRITTEN = ("reply", "references")
+"""Kinds of labels that are texts."""
 NAMED = ("label", "label_list", "tags")
 """Kinds of columns that hold names out of a set."""
 
@@ -47,7 +49,12 @@ class SplitRows:
     @property
     def encoded(self) -> tuple[Column, ...]:
         """Those whose text becomes tokens: replies to learn, too."""
-        return self.inputs + tuple(c for c in self.columns if c.is_label and c.kind == "reply")
+        return self.inputs + tuple(c for c in self.columns if c.is_label and c.kind in WRITTEN)
+
+    @property
+    def predicts_text(self) -> bool:
+        """Whether what is to be predicted is a text, of which several may be right."""
+        return any(c.is_label and c.kind in ("text", *WRITTEN) for c in self.columns)
 
     @property
     def named(self) -> tuple[Column, ...]:
@@ -124,7 +131,7 @@ def as_strings(values: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
     """Texts as they are; words and lists of texts joined by blanks, messages by line breaks."""
     if kind in ("messages", "reply"):
         return contents(values)
-    return pc.binary_join(values, " ") if kind in ("texts", "tokens") else values
+    return pc.binary_join(values, " ") if kind in ("texts", "references", "tokens") else values
 
 
 def split_rows(splits: "Splits", columns: Sequence[Column]) -> dict[str, SplitRows]:

@@ -250,6 +250,29 @@ class TrainingConfig(Section):
     """Steps between reads of the loss (each read waits for the device)."""
 
 
+class GenerationSettings(Section):
+    """How texts are generated, by tasks that predict them: at evaluation, at prediction, and by the saved model."""
+
+    max_new_tokens: int = Field(128, ge=1)
+    """Longest text, in tokens."""
+    num_beams: int = Field(1, ge=1)
+    """Beginnings that beam search keeps; 1 takes the likeliest next token each time."""
+    length_penalty: float = 1.0
+    """Beam search divides a text's log-likelihood by its length to this power: above 0 favours long ones."""
+    do_sample: bool = False
+    """Draw each token by its probability; the same draws for the same rows and `training.seed`."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling: below 1 makes likely tokens likelier."""
+    top_k: int = Field(0, ge=0)
+    """Sampling: only from so many likeliest tokens; 0 from all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sampling: only from the likeliest tokens that have this probability together."""
+    repetition_penalty: float = Field(1.0, gt=0)
+    """Above 1 makes tokens that a text has already less likely (Keskar et al. 2019, arXiv:1909.05858)."""
+    no_repeat_ngram_size: int = Field(0, ge=0)
+    """No run of so many tokens occurs twice in a text; 0 allows it."""
+
+
 class IntervalsConfig(Section):
     """Percentile bootstrap of the final scores: rows drawn with replacement (Efron 1979)."""
 
@@ -359,6 +382,7 @@ class Config(Section):
     batch: BatchConfig = BatchConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    generation: GenerationSettings = GenerationSettings()
     checkpoint: CheckpointConfig = CheckpointConfig()
     output: OutputConfig = OutputConfig()
     tracking: Annotated[TrackingConfig, BeforeValidator(_expand_tracking)] = TrackingConfig()

@@ -11,7 +11,7 @@ from ..config.schema import DataConfig
 from ..errors import DataError
 from .arrow_tables import Rows
 from .columns import Column, Resolved, find_column, resolve_columns
-from .list_values import as_label_list, as_texts, as_tokens, indicator_labels, length_mismatch
+from .list_values import as_label_list, as_references, as_texts, as_tokens, indicator_labels, length_mismatch
 from .locations import Source
 from .messages import as_messages
 from .problems import SHOWN, Problems, RowProblem, counted, listed, quoted
@@ -147,6 +147,7 @@ class Assembler:
             "tokens": as_tokens,
             "tags": as_tokens,
             "answers": as_answers,
+            "references": as_references,
         }
         return convert[column.kind](raw[0])
 

@@ -7,7 +7,9 @@ from typing import Literal
 
 from .problems import did_you_mean, listed, nearest
 
-Kind = Literal["text", "texts", "tokens", "label", "label_list", "tags", "number", "answers", "messages", "reply"]
+Kind = Literal[
+    "text", "texts", "references", "tokens", "label", "label_list", "tags", "number", "answers", "messages", "reply"
+]
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Column:
       break.
     - `texts`: lists of text, a JSON (or Python) list in a string, or several mapped columns, of which empty ones are
       left out → list<string>.
+    - `references`: a text, or a list of texts each of which would be right → list<string>.
     - `tokens`: lists of text, a JSON (or Python) list in a string, or tokens separated by blanks →
       list<string>.
     - `label`: text, whole numbers, true/false or a `ClassLabel` (becomes its names) → string without outer

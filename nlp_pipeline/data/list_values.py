@@ -46,6 +46,24 @@ def as_texts(columns: Sequence[RawColumn], optional: bool = False) -> Cells:
     return Cells(lists, _no_items(lists) & (not optional), problems)
 
 
+def as_references(column: RawColumn) -> Cells:
+    """Lists of text; a text alone is a list of one, whatever it looks like."""
+    if not column.kinds and not pa.types.is_list(column.values.type):
+        cells = as_text(column)
+        if cells.problems:
+            return cells
+        ones = [
+            pa.ListArray.from_arrays(pa.array(np.arange(len(part) + 1, dtype=np.int32)), part, mask=pc.is_null(part))
+            for part in cells.values.chunks
+        ]
+        return Cells(pa.chunked_array(ones, STRINGS), cells.missing)
+    cells = _as_lists(column, None, "expected a text, or lists of text")
+    if cells.problems:
+        return cells
+    blank = [bool(row) and not all(text.strip() for text in row) for row in cells.values.to_pylist()]
+    return Cells(cells.values, cells.missing | np.array(blank, bool))
+
+
 def as_label_list(column: RawColumn) -> Cells:
     """Lists of labels, or labels separated by `,` `;` or `|`; an empty list says that no label applies."""
     expected = 'expected lists of labels, or labels separated by "," ";" or "|"'

@@ -1,7 +1,7 @@
 """Loads the splits of a recipe: read, checked, carved, and with a fingerprint of their content."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ def load_splits(
     in_memory: Mapping[str, Any] | None = None,
     base_dir: Path | None = None,
     stratify: str | None = None,
+    gather: "Callable[[pa.Table], pa.Table] | None" = None,
 ) -> Splits:
     """All rows of a run.
 
@@ -50,6 +51,7 @@ def load_splits(
         in_memory: rows passed by a notebook, by the name that `memory:NAME` stands for.
         base_dir: what relative paths count from; by default the working directory.
         stratify: the `label` column whose classes a carve keeps in proportion.
+        gather: makes the task's rows of a split's, before any is carved.
 
     Raises:
         DataError: with every problem of every split.
@@ -66,6 +68,10 @@ def load_splits(
     tables = {name: assembler.split(name, plan.sources[name]) for name in SPLITS if plan.sources.get(name)}
     problems.raise_if_any()
     found: dict[str, pa.Table] = {name: table for name, table in tables.items() if table is not None}
+    for name, table in found.items() if gather is not None else ():
+        found[name] = gather(table)
+        if found[name].num_rows < table.num_rows:
+            assembler.notes.append(f"{name}: {table.num_rows:,} rows make {counted(found[name].num_rows, 'row')}")
     _carve(found, data, stratify, assembler.notes)
     fingerprints: dict[str, str] = {}
     rows: dict[str, datasets.Dataset] = {}

@@ -158,6 +158,7 @@ def code_version(owner: Any) -> str:
         messages,
         squad,
         tags,
+        targets,
         text_windows,
         token_table,
     )
@@ -166,6 +167,7 @@ def code_version(owner: Any) -> str:
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
     helpers = (
         candidates, chat, choices, documents, masking, messages, token_table, text_windows, squad, labels, tags,
+        targets,
     )  # fmt: skip
     for module in (sys.modules[__name__], *helpers):
         digest.update(inspect.getsource(module).encode())

@@ -22,6 +22,8 @@ WORTH_BYTES = 16 * 2**20
 
 def why_not_compact(model: Any) -> str | None:
     """Why the input embedding has to stay whole; None when it need not."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return "the decoder reads other tokens through it"
     embedding = model.get_input_embeddings()
     if type(embedding) is not torch.nn.Embedding:
         return f"it is a {type(embedding).__name__}"

@@ -95,7 +95,11 @@ def new_architecture(config: ModelConfig) -> Any:
         raise ModelError([f"model.architecture: {key!r} is no setting of {type(known).__name__}" for key in own])
     settings = {"vocab_size": len(tokenizer)} | settings
     settings |= {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    return CONFIG_MAPPING[kind](**settings)
+    made = CONFIG_MAPPING[kind](**settings)
+    if made.is_encoder_decoder and "decoder_start_token_id" not in settings:
+        # Its own default is an id of the tokenizer that it was published with. As T5: padding begins a text.
+        made.decoder_start_token_id = tokenizer.pad_token_id
+    return made
 
 
 _WRITTEN_BY_TRANSFORMERS = {"architectures", "transformers_version", "torch_dtype", "dtype"}

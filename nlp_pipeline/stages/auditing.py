@@ -120,7 +120,9 @@ def _load_the_rest(recipe: "Recipe", problems: list[str]) -> None:
 
     lenient = recipe.config.data.model_copy(update={"missing_labels": "drop"})
     try:
-        recipe.splits = load_splits(lenient, recipe.columns(), recipe._in_memory, stratify=recipe.stratify())
+        recipe.splits = load_splits(
+            lenient, recipe.columns(), recipe._in_memory, stratify=recipe.stratify(), gather=recipe.gather
+        )
         problems += [problem for problem in recipe.learn(recipe.splits) if problem not in problems]
     except DataError as error:
         problems += [problem for problem in error.problems if problem not in problems]

@@ -182,13 +182,25 @@ def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[
     size = recipe.config.batch.window
     source = open_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), size, require_labels=True)
     problems: list[str] = []
-    for window in source:
+    for window in _gathered(recipe, source):
         problems += recipe.check_labels(window, "rows")
         if len(problems) >= SHOWN:
             break
     if problems:
         raise DataError(problems)
     with Reporter(active=progress and recipe.is_main_process).bar("Predicting", len(source)) as bar:
-        predicted = ((window, predict_window(recipe, window, bar)) for window in source)
+        predicted = ((window, predict_window(recipe, window, bar)) for window in _gathered(recipe, source))
         scores = score_windows(recipe, predicted, len(source), intervals=recipe.config.evaluation.intervals)
     return {"task": recipe.task, "rows": len(source), **scores}
+
+
+def _gathered(recipe: "Recipe", windows: "Iterable[datasets.Dataset]") -> "Iterator[datasets.Dataset]":
+    """Windows of the data's rows as windows of the task's: rows that belong together must be in one of them."""
+    from ..data.splits import as_dataset
+    from ..task_contract import TaskContract
+
+    if type(recipe).gather is TaskContract.gather:
+        yield from windows
+        return
+    for window in windows:
+        yield as_dataset(recipe.gather(window.with_format("arrow")[:]))[0]

@@ -49,8 +49,11 @@ class ChatModeling(LanguageModeling):
     def ready_model(self, model: Any) -> None:
         """What is saved ends its replies where training did, whoever generates them."""
         if getattr(model, "generation_config", None) is not None:
-            model.generation_config.eos_token_id = self.ends() or None
-            model.generation_config.pad_token_id = self.pad_token_id
+            model.generation_config.update(**self.reply_marks())
+
+    def reply_marks(self) -> dict[str, Any]:
+        """Entries of transformers' GenerationConfig."""
+        return {"eos_token_id": self.ends() or None, "pad_token_id": self.pad_token_id}
 
     def ends(self) -> list[int]:
         """The ids that end a reply."""

@@ -28,7 +28,7 @@ TALKS = [
     }
     for i in range(14)
 ]
-SHORT = {"options": {"max_new_tokens": 12}}
+SHORT = {"generation": {"max_new_tokens": 12}}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ class TestInstructionTuning(RecipeContract):
         assert logged[0][0]["right"] == ROWS[0]["completion"]
 
     def test_metrics_of_replies(self, tiny_model, tmp_path):
-        options = {"max_new_tokens": 12, "scores": "replies", "answer_after": "is"}
+        options = {"scores": "generated", "answer_after": "is"}
         training = {"max_steps": 60, "learning_rate": 1e-2}
         recipe = self.make(tiny_model, tmp_path / "run", options=options, training=training, evaluation={"every": 60})
         scores = recipe.run(progress=False)["scores"]
@@ -143,14 +143,16 @@ def test_batches_of_prompts_of_any_length_get_the_replies_of_each_alone(tiny_lla
     import torch
     from transformers import AutoModelForCausalLM
 
+    from nlp_pipeline.config.schema import GenerationSettings
+    from nlp_pipeline.modeling.generating import generate_replies, generation_config
     from nlp_pipeline.modeling.padding_free import PaddingFree
-    from nlp_pipeline.modeling.replies import generate_replies
 
     model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     PaddingFree(model)
     prompts = [np.arange(5, 5 + n) for n in (1, 9, 4, 150)]
+    config = generation_config(model, GenerationSettings(max_new_tokens=10), eos_token_id=[3], pad_token_id=0)
     with torch.inference_mode():
-        together = generate_replies(model, prompts, [3], 0, 10)
-        alone = [generate_replies(model, [prompt], [3], 0, 10)[0] for prompt in prompts]
+        together = generate_replies(model, prompts, config, (0,))
+        alone = [generate_replies(model, [prompt], config, (0,))[0] for prompt in prompts]
     assert [a.tolist() for a in together] == [a.tolist() for a in alone]
     assert all(len(reply) == 10 or reply[-1] == 3 for reply in together)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 STATISTICS = ("precision", "recall", "f1")
 AVERAGES = ("macro", "micro", "weighted")
-COUNTING = ("classification", "tagging", "answers", "likelihood", "ranking", "preferences")
+COUNTING = (
+    "classification", "tagging", "answers", "likelihood", "ranking", "preferences", "translations", "summaries",
+)  # fmt: skip
 """Modules whose metrics are functions of counts."""
 
 
@@ -210,6 +212,9 @@ def _table() -> dict[str, MetricSpec]:
         _spec(
             "squad", "text", "answers:squad", "exact match and F1 of the words, as SQuAD's own script", main_key="f1"
         ),
+        _spec("bleu", "text", "translations:bleu", "sacreBLEU of all texts together, 0 to 100"),
+        _spec("chrf", "text", "translations:chrf", "character n-gram F-score of all texts together, 0 to 100"),
+        _spec("rouge", "text", "summaries:rouge", "ROUGE-1, -2, -L and -Lsum, 0 to 1", main_key="rougeL"),
         *_ranking_specs(),
     ]
     return {spec.name: spec for spec in specs}

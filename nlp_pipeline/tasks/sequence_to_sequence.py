@@ -1,0 +1,250 @@
+"""Texts from texts by an encoder-decoder: summaries, translations, and whatever else is written from a source."""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field as Setting
+
+from ..config import Config
+from ..data.columns import Column
+from ..data.fields import IGNORED, Field
+from ..data.labels import column
+from ..data.targets import Copied, joined_by_source, pair_columns
+from ..errors import ConfigError
+from .generated_text import GeneratedText
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+    from ..data.fields import Batch
+    from ..data.tokenization import Encoder
+
+
+class SequenceToSequence(GeneratedText):
+    """A source and one or several right texts, an example each; rows of one source are gathered."""
+
+    auto_model = "AutoModelForSeq2SeqLM"
+    lora_task_type = "SEQ_2_SEQ_LM"
+    column_names = frozenset({"source", "target"})
+    options_after_tokenization = frozenset({"samples", "scores"})
+    source_names: tuple[str, ...] = ("text", "input", "inputs", "document")
+    target_names: tuple[str, ...] = ("targets", "output", "reference", "references")
+
+    class Options(GeneratedText.Options):
+        """Settings of encoder-decoders."""
+
+        scores: Literal["likelihood", "generated"] = "generated"
+        prefix: str = ""
+        """What every source begins with, such as `summarize: ` for T5."""
+        max_target_length: int = Setting(128, ge=2)
+        """Longest right text in tokens, its end included."""
+        copy_pattern: str | None = None
+        """A regular expression for parts of a source that are copied into the text as they are, such as names (its
+        first group, or all of it): the model learns where they stand, not how they are spelt."""
+
+    options: Options
+    _targets: "Encoder | None" = None
+
+    @classmethod
+    def check_options(cls, config: Config, options: Any) -> list[str]:
+        """A pattern that is none."""
+        try:
+            re.compile(options.copy_pattern or "")
+        except re.error as error:
+            return [f"options.copy_pattern: {options.copy_pattern!r} is no regular expression: {error}"]
+        return []
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """BLEU and chrF of the generated texts."""
+        return ("bleu", "chrf") if self.kind == "text" else ("perplexity", "bits_per_byte")
+
+    def columns(self) -> tuple[Column, ...]:
+        """The source, and the right text or texts."""
+        target = Column("target", "references", self.target_names, is_label=True)
+        return Column("source", "text", self.source_names), target
+
+    def gather(self, rows: "pa.Table") -> "pa.Table":
+        """Rows of one source are one, with several right texts."""
+        return joined_by_source(rows, "source", "target") if "target" in rows.column_names else rows
+
+    def fields(self) -> tuple[Field, ...]:
+        """The source's tokens, the right text's, and which example is a row's first."""
+        return (
+            Field("input_ids", pad=self.pad_token_id),
+            Field("labels", pad=IGNORED, group="decoder_", target=True),
+            Field("first", kind="row", dtype="bool", target=True),
+        )
+
+    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
+        """An example a right text; without such one a row."""
+        copied, sources = Copied(self.options.copy_pattern), rows.column("source").to_pylist()
+        right = None
+        if "target" in rows.column_names:
+            pairs = zip(sources, rows.column("target").to_pylist(), strict=True)
+            right = [[copied.marked_target(source, text) for text in texts] for source, texts in pairs]
+        texts = [self.options.prefix + copied.marked(source) for source in sources]
+        return pair_columns(encoder, self.target_encoder(encoder), texts, right)
+
+    def target_encoder(self, encoder: "Encoder") -> "Encoder":
+        """The tokenizer as it is for what is written: another maximum length, and another language's marks."""
+        from ..data.tokenization import Encoder
+
+        if self._targets is None or self._targets.tokenizer is not encoder.tokenizer:
+            self._for_targets(encoder.tokenizer, True)
+            self._targets = Encoder(encoder.tokenizer, self.options.max_target_length)
+            self._for_targets(encoder.tokenizer, False)
+        return self._targets
+
+    def _for_targets(self, tokenizer: Any, wanted: bool) -> None:
+        """Have the tokenizer set the marks of the target's language, or the source's again."""
+
+    def forward(self, model: Any, batch: "Batch") -> Any:
+        """logits [targets, vocabulary]."""
+        from ..modeling.generating import decoder_inputs
+        from ..modeling.heads import logits_at
+
+        labels = batch.targets["labels"]
+        # Padding stands at the ends, where no token of a decoder looks: without a mask its attention is quicker.
+        inputs = {name: value for name, value in batch.inputs.items() if name != "decoder_attention_mask"}
+        with logits_at(model, labels != IGNORED):
+            return model(**inputs, decoder_input_ids=decoder_inputs(model, labels), use_cache=False)
+
+    def infer(self, model: Any, batch: "Batch") -> Any:
+        """With `generated`: the ids of texts by place in the batch."""
+        from ..modeling.generating import can_generate, generate, generation_config, up_to_end
+
+        known = "labels" in batch.targets
+        outputs: Any = self.forward(model, batch) if known else SimpleNamespace()
+        chosen, outputs.generated = self.wanted(batch, np.full(len(batch.rows), not known)), {}
+        if known:
+            chosen = chosen[batch.targets["first"].cpu().numpy()[chosen]]
+        if len(chosen) and can_generate(model, self.kind == "text"):
+            config = generation_config(model, self.config.generation, **self.generation_entries())
+            mask = batch.inputs["attention_mask"][chosen]
+            longest = int(mask.sum(1).max())
+            given = {
+                "input_ids": batch.inputs["input_ids"][chosen][:, :longest],
+                "attention_mask": mask[:, :longest],
+            }
+            found = generate(model, given, config, self.seed(batch))[:, 1:]  # the first is the start
+            ends = [self.encoder.tokenizer.eos_token_id]
+            outputs.generated = {p: up_to_end(ids, ends) for p, ids in zip(chosen.tolist(), found, strict=True)}
+        return outputs
+
+    def generation_entries(self) -> dict[str, Any]:
+        """Entries of transformers' GenerationConfig that follow from the tokenizer."""
+        return {"eos_token_id": self.encoder.tokenizer.eos_token_id, "pad_token_id": self.pad_token_id}
+
+    def texts(self, values: Sequence[Any], rows: "datasets.Dataset") -> list[str | None]:
+        """What was generated, marks filled."""
+        copied, made = Copied(self.options.copy_pattern), super().texts(values, rows)
+        pairs = zip(column(rows, "source"), made, strict=True)
+        return [None if text is None else copied.filled(source, text) for source, text in pairs]
+
+    def given(self, rows: "datasets.Dataset") -> list[str]:
+        """The sources."""
+        return column(rows, "source")
+
+    def right(self, rows: "datasets.Dataset") -> list[list[str]]:
+        """The right texts."""
+        return column(rows, "target")
+
+    def scored_texts(self, rows: "datasets.Dataset") -> list[str]:
+        """All right texts of each row."""
+        there = "target" in rows.column_names
+        return ["".join(texts or []) for texts in column(rows, "target")] if there else [""] * len(rows)
+
+    def predicts(self) -> str:
+        """For the card."""
+        return "a text"
+
+    def usage(self) -> str:
+        """Generation without this package."""
+        before = f"{self.options.prefix!r} + " if self.options.prefix else ""
+        return (
+            "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
+            'folder = "PATH_OF_THIS_FOLDER"\n'
+            "tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)\n"
+            f'inputs = tokenizer({before}"a text of your own", return_tensors="pt")\n'
+            "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))"
+        )
+
+
+class TextToText(SequenceToSequence):
+    """Any text from any other: data to text, corrections, paraphrases, answers."""
+
+    task = "text2text-generation"
+    summary = "a text that is written from another"
+
+
+class Summarization(SequenceToSequence):
+    """Summaries of texts."""
+
+    task = "summarization"
+    summary = "a summary of a text"
+    source_names = ("text", "document", "article", "dialogue", "content")
+    target_names = ("summary", "highlights", "abstract")
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """ROUGE of the generated summaries."""
+        return ("rouge",) if self.kind == "text" else super().default_metrics
+
+
+class Translation(SequenceToSequence):
+    """Texts in another language; models of many languages are told which by the marks of their tokenizer."""
+
+    task = "translation"
+    summary = "a text in another language"
+    source_names = ("text", "sentence1", "src")
+    target_names = ("translation", "sentence2", "tgt")
+
+    class Options(SequenceToSequence.Options):
+        """Settings of translation."""
+
+        source_language: str | None = None
+        """Code of the source's language, as the tokenizer of a model of many languages has it: `eng_Latn`, `en_XX`."""
+        target_language: str | None = None
+        """Code of the target's language."""
+
+    options: Options
+
+    @classmethod
+    def check_options(cls, config: Config, options: Any) -> list[str]:
+        """One language without the other."""
+        problems = super().check_options(config, options)
+        if (options.source_language is None) != (options.target_language is None):
+            problems.append("options: found one of source_language and target_language, expected both or neither")
+        return problems
+
+    def ready_tokenizer(self, tokenizer: Any) -> None:
+        """Tell a tokenizer of many languages which two."""
+        wanted = self.options.source_language, self.options.target_language
+        if not hasattr(tokenizer, "_switch_to_target_mode"):
+            if any(wanted):
+                raise ConfigError(
+                    "options.source_language: this model's tokenizer has no codes of languages; leave both out"
+                )
+            return
+        if not all(wanted):
+            raise ConfigError("options.source_language, options.target_language: this model needs both, as codes")
+        unknown = [name for name in wanted if tokenizer.convert_tokens_to_ids(name) in (None, tokenizer.unk_token_id)]
+        if unknown:
+            raise ConfigError(f"options: the tokenizer has no language {', '.join(map(repr, unknown))}")
+        tokenizer.src_lang, tokenizer.tgt_lang = wanted
+        self._for_targets(tokenizer, False)
+
+    def _for_targets(self, tokenizer: Any, wanted: bool) -> None:
+        if self.options.target_language is not None:
+            (tokenizer._switch_to_target_mode if wanted else tokenizer._switch_to_input_mode)()
+
+    def generation_entries(self) -> dict[str, Any]:
+        """The first token is the language, where there are many."""
+        code = self.options.target_language
+        first = None if code is None else self.encoder.tokenizer.convert_tokens_to_ids(code)
+        return {**super().generation_entries(), "forced_bos_token_id": first}
