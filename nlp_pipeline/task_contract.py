@@ -126,6 +126,10 @@ class TaskContract:
         """
         raise NotImplementedError
 
+    def limits(self) -> str:
+        """How many tokens an example may have, and the setting that says so, in words."""
+        return f"{self.encoder.max_length} tokens (tokenization.max_length)"
+
     def ready_tokenizer(self, tokenizer: Any) -> None:
         """Give the tokenizer what the task needs of it; it is saved with the model as it is then.
 

@@ -46,8 +46,13 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     if IN_XDIST_WORKER:
         torch.set_num_threads(1)
+    cache, kernels = tmp_path_factory.mktemp("cache"), REPOSITORY / "build" / "native"
+    # Compiling the attention kernel takes many seconds: once a checkout, not once a test process. Its name says
+    # what it was made from.
+    kernels.mkdir(parents=True, exist_ok=True)
+    (cache / "native").symlink_to(kernels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NLP_PIPELINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("NLP_PIPELINE_CACHE", str(cache))
         yield
 
 

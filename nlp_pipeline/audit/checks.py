@@ -29,12 +29,13 @@ from .tokens import TokenCounts, count_tokens
 class Tokenization:
     """How a run turns rows into tokens.
 
-    `preprocess` is the task's, `tokenizer` a fast one of transformers.
+    `preprocess` is the task's, `tokenizer` a fast one of transformers, `limits` the most tokens in words.
     """
 
     preprocess: Callable[[pa.Table], Mapping[str, pa.Array]]
     tokenizer: Any
     max_length: int
+    limits: str
 
 
 def check_splits(
@@ -61,7 +62,7 @@ def check_splits(
         tokens: TokenCounts | None = None
         if tokenization is not None:
             tokens = count_tokens(rows, tokenization.preprocess, tokenization.max_length)
-            findings += check_lengths(rows, tokens, tokenization.max_length)
+            findings += check_lengths(rows, tokens, tokenization.limits)
             unknown, spelled = unknown_codes(characters[split].distinct.tolist(), tokenization.tokenizer)
             findings += check_known(rows, characters[split], unknown, tokenization.tokenizer)
             findings += check_spelled(rows, characters[split], spelled)

@@ -60,15 +60,19 @@ def _blank_tokens(rows: SplitRows, name: str, values: pa.ChunkedArray) -> list[F
     return [Finding("blank_tokens", "warning", rows.split, message, ids)]
 
 
-def check_lengths(rows: SplitRows, tokens: TokenCounts, max_length: int) -> list[Finding]:
-    """Rows that are cut at the maximum length."""
+def check_lengths(rows: SplitRows, tokens: TokenCounts, limits: str) -> list[Finding]:
+    """Rows that are cut at the maximum length.
+
+    Args:
+        limits: how many tokens are allowed, and the setting that says so.
+    """
     where = tokens.truncated
     if not len(where):
         return []
     share = f"{tokens.truncated_share:.1%} of the rows {'' if tokens.exact else '(estimated) '}"
     message = (
-        f"{share}are longer than {max_length} tokens and are cut: {row_list(rows.rows(where))}; raise "
-        "tokenization.max_length if the model allows it, or shorten them"
+        f"{share}are longer than {limits} and are cut: {row_list(rows.rows(where))}; raise the limit if the model "
+        "allows it, or shorten them"
     )
     return [Finding("over_long", "warning", rows.split, message, rows.rows(where))]
 

@@ -164,7 +164,7 @@ def _audit(recipe: "Recipe", problems: "list[str] | tuple[str, ...]", encoded: b
     if encoded:
         encoder = recipe.encoder
         tokenization = Tokenization(
-            lambda table: recipe.preprocess(table, encoder), encoder.tokenizer, encoder.max_length
+            lambda table: recipe.preprocess(table, encoder), encoder.tokenizer, encoder.max_length, recipe.limits()
         )
     settings = recipe.config.audit
     findings, statistics = check_splits(parts, settings, recipe.carved(), problems, tokenization)

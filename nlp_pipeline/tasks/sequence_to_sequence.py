@@ -90,6 +90,10 @@ class SequenceToSequence(GeneratedText):
         texts = [self.options.prefix + copied.marked(source) for source in sources]
         return pair_columns(encoder, self.target_encoder(encoder), texts, right)
 
+    def limits(self) -> str:
+        """Of the source and of what is written."""
+        return f"{super().limits()}, or their target than {self.options.max_target_length} (options.max_target_length)"
+
     def target_encoder(self, encoder: "Encoder") -> "Encoder":
         """The tokenizer as it is for what is written: another maximum length, and another language's marks."""
         from ..data.tokenization import Encoder

@@ -37,21 +37,21 @@ def _counters() -> dict[str, Any]:
 
 
 def _score(name: str, sums: Floats) -> float:
-    part = sums[:BLEU_COLUMNS] if name == "bleu" else sums[BLEU_COLUMNS:]
-    if not sums.any():
+    part = sums[:BLEU_COLUMNS] if name == "bleu" else sums[BLEU_COLUMNS:-1]
+    if not sums[-1]:
         return float("nan")
     return float(_counters()[name]._compute_score_from_stats(part.tolist()).score)
 
 
 def _columns(outputs: Outputs) -> Floats:
-    """float64[texts, 28], what each text adds to the counts of BLEU and of chrF."""
+    """float64[texts, 29], what each text adds to the counts of BLEU and of chrF, and 1."""
     counters = _counters().values()
-    width = BLEU_COLUMNS + 3 * _counters()["chrf"].order
+    width = BLEU_COLUMNS + 3 * _counters()["chrf"].order + 1
     rows = []
     for found, right in zip(outputs.predictions, outputs.references, strict=True):
         row: list[float] = []
         for counter in counters:
             prepared = [counter._preprocess_segment(text) for text in (found, *(right or [""]))]
             row += counter._compute_segment_statistics(prepared[0], counter._extract_reference_info(prepared[1:]))
-        rows.append(row)
+        rows.append([*row, 1.0])
     return np.array(rows, np.float64).reshape(-1, width)
