@@ -30,12 +30,15 @@ TASKS = {
     ),
     "sick_reranking": ("text-ranking/sick.yaml", ("train", "validation", "test"), "spearman", "spearman"),
     "gsm8k": ("instruction-tuning/gsm8k.yaml", ("train", "test"), "perplexity", "perplexity"),
+    "e2e_nlg": ("text2text-generation/e2e-nlg.yaml", ("train", "test"), "bleu", "bleu"),
+    "xquad_en_de": ("translation/xquad-en-de.yaml", ("train", "test"), "bleu", "bleu"),
     "gsm8k_pairs": (
         "preference-tuning/gsm8k-pairs.yaml", ("train", "test"), "preference_accuracy", "preference_accuracy",
     ),
 }  # fmt: skip
 # task: (the peer, its program with its words, our further settings), where that isn't the stock
-# Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM
+# Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM,
+# {tokenizers} a folder of tokenizers as the recipes' first lines make them
 PEERS = {
     "sick_reranking": (
         "sentence-transformers", ["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], [],
@@ -48,10 +51,23 @@ PEERS = {
             "options.samples=0",
         ],
     ),
+    "e2e_nlg": (
+        "stock Seq2SeqTrainer",
+        ["stock_seq2seq.py", "--task", "e2e_nlg", "--tokenizer", "{tokenizers}/e2e"],
+        ["model.name={tokenizers}/e2e", "data.validation_fraction=0"],
+    ),
+    "xquad_en_de": (
+        "stock Seq2SeqTrainer",
+        ["stock_seq2seq.py", "--task", "xquad_en_de", "--tokenizer", "{tokenizers}/en-de"],
+        ["model.name={tokenizers}/en-de"],
+    ),
     "gsm8k_pairs": ("trl", ["trl_dpo.py"], ["model.name={data}/start"]),
 }  # fmt: skip
 
 OURS = "nlp-pipeline"
+TOKENIZERS = Path("tokenizers")
+NEED_MORE = {"gsm8k", "gsm8k_pairs", "e2e_nlg", "xquad_en_de"}
+"""Tasks that a tokenizer is trained for, or a model, before they are run."""
 
 
 def peer_of(task: str) -> str:
@@ -63,7 +79,7 @@ def run_ours(task: str, seed: int, data: Path) -> dict:
     recipe, splits, metric, _ = TASKS[task]
     folder = data / (task if not task.startswith("sick") else "sick")
     files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
-    more = [setting.format(data=data) for setting in PEERS[task][2]] if task in PEERS else []
+    more = [setting.format(data=data, tokenizers=TOKENIZERS) for setting in PEERS[task][2]] if task in PEERS else []
     figures = train_ours(RECIPES / recipe, [*files, *more, f"training.seed={seed}"])
     return {"score": figures["scores"][metric], **figures}
 
@@ -71,7 +87,7 @@ def run_ours(task: str, seed: int, data: Path) -> dict:
 def run_peer(task: str, seed: int, data: Path, python: str) -> dict:
     name, *words = PEERS[task][1] if task in PEERS else ("stock_trainer.py", "--task", task, "--model", "{model}")
     program = Path(__file__).parent / "peers" / name
-    words = [word.format(model=minilm()) for word in words]
+    words = [word.format(model=minilm(), tokenizers=TOKENIZERS) for word in words]
     command = [python, str(program), *words, "--data", str(data), "--seed", str(seed)]
     began = time.perf_counter()
     line = answer_of(command)
@@ -102,9 +118,7 @@ def print_table(entries: dict[tuple[str, str, int], dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds wnut17/, nlupp_banking/ and sick/")
-    parser.add_argument(
-        "--tasks", nargs="+", choices=TASKS, default=[name for name in TASKS if not name.startswith("gsm8k")]
-    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[name for name in TASKS if name not in NEED_MORE])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--results", type=Path, default=Path("runs/quality.jsonl"))
     parser.add_argument(

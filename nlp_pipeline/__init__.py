@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from .tasks.preference_tuning import PreferenceTuning
     from .tasks.question_answering import QuestionAnswering
     from .tasks.reranking import Reranking
-    from .tasks.sequence_to_sequence import Summarization, TextToText, Translation
+    from .tasks.sequence_to_sequence import Summarization, TextToText
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
+    from .tasks.translation import Translation
 
 __version__ = "0.1.0"
 
@@ -36,7 +37,7 @@ _PLACES = {
     "Reranking": "tasks.reranking",
     "Summarization": "tasks.sequence_to_sequence",
     "TextToText": "tasks.sequence_to_sequence",
-    "Translation": "tasks.sequence_to_sequence",
+    "Translation": "tasks.translation",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",

@@ -68,10 +68,11 @@ def load_splits(
     tables = {name: assembler.split(name, plan.sources[name]) for name in SPLITS if plan.sources.get(name)}
     problems.raise_if_any()
     found: dict[str, pa.Table] = {name: table for name, table in tables.items() if table is not None}
-    for name, table in found.items() if gather is not None else ():
-        found[name] = gather(table)
-        if found[name].num_rows < table.num_rows:
-            assembler.notes.append(f"{name}: {table.num_rows:,} rows make {counted(found[name].num_rows, 'row')}")
+    if gather is not None:
+        for name, table in found.items():
+            found[name] = gather(table)
+            if (count := found[name].num_rows) < table.num_rows:
+                assembler.notes.append(f"{name}: {table.num_rows:,} rows make {counted(count, 'row')}")
     _carve(found, data, stratify, assembler.notes)
     fingerprints: dict[str, str] = {}
     rows: dict[str, datasets.Dataset] = {}

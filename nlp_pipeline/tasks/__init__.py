@@ -23,7 +23,7 @@ TASKS = {
     "preference-tuning": "preference_tuning:PreferenceTuning",
     "fill-mask": "masked_language_modeling:MaskedLanguageModeling",
     "summarization": "sequence_to_sequence:Summarization",
-    "translation": "sequence_to_sequence:Translation",
+    "translation": "translation:Translation",
     "text2text-generation": "sequence_to_sequence:TextToText",
     "question-answering": "question_answering:QuestionAnswering",
 }

@@ -64,7 +64,7 @@ class GeneratedText(LanguageModeling):
         return (self.config.training.seed, int(batch.rows[0]))
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
-        """float64[2 + n] an example: the right text's negative log-likelihood, of how many tokens, and generated ids."""
+        """float64[2 + n] an example: the right text's negative log-likelihood, of how many tokens; generated ids."""
         from ..modeling.heads import target_losses
 
         sums: Sequence[np.ndarray] = [np.zeros(2)] * len(batch.rows)

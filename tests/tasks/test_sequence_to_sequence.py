@@ -25,7 +25,9 @@ def write_tiny(folder, kind="t5", rows=ROWS):
     import torch
     from transformers import AutoModelForSeq2SeqLM, BartConfig, T5Config
 
-    tokenizer = train_tokenizer([text for row in rows for text in (row["source"], row["target"])], "bpe", 320, marks="end")
+    tokenizer = train_tokenizer(
+        [text for row in rows for text in (row["source"], row["target"])], "bpe", 320, marks="end"
+    )
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -240,8 +242,8 @@ def test_what_cannot_be_meant_is_refused(tiny_t5, tmp_path):
         TextToText(model=tiny_t5, train=ROWS, options={"copy_pattern": "("})
     with pytest.raises(ConfigError, match="expected both or neither"):
         Translation(model=tiny_t5, train=ROWS, options={"source_language": "en"})
+    both = {"source_language": "en", "target_language": "de"}
     with pytest.raises(ConfigError, match="no codes of languages"):
-        both = {"source_language": "en", "target_language": "de"}
         Translation(model=tiny_t5, train=ROWS, options=both, dir=str(tmp_path)).tokenize()
     with pytest.raises(DataError, match="target"):
         TextToText(model=tiny_t5, train=[{"source": "a"}] * 3, dir=str(tmp_path)).load()

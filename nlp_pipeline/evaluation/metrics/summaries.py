@@ -19,7 +19,9 @@ def rouge(outputs: Outputs, *, counted: Floats | None = None) -> dict[str, float
     `rougeLsum` goes by lines, the others by whole texts. Of several right texts the best one counts for each.
     """
     sums = _columns(outputs).sum(0) if counted is None else counted
-    return {name: float(value / sums[-1]) if sums[-1] else float("nan") for name, value in zip(NAMES, sums, strict=False)}
+    return {
+        name: float(value / sums[-1]) if sums[-1] else float("nan") for name, value in zip(NAMES, sums, strict=False)
+    }
 
 
 def tally(outputs: Outputs) -> Tally:

@@ -31,7 +31,8 @@ def tally(outputs: Outputs) -> Tally:
 
 @cache
 def _counters() -> dict[str, Any]:
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     return {"bleu": BLEU(), "chrf": CHRF()}
 
