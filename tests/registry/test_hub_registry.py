@@ -1,17 +1,16 @@
 """A registry in a Hub, asked by the real client over HTTP: versions, aliases, what is checked, what is refused."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 from commands import call
 from registry.hub_server import TOKEN
 from registry.runs import finished_run
+from registry.services import hub_running, survive_kills
 
 from nlp_pipeline import ConfigError, Recipe
 from nlp_pipeline.errors import RegistryError
@@ -20,7 +19,6 @@ from nlp_pipeline.registry.pulling import find, pull, resolve
 from nlp_pipeline.registry.pushing import push
 
 TARGET = "hub:me/topics"
-TEMPLATE = "/{repo_id}/resolve/{revision}/{filename}"
 # huggingface_hub 2.4 sends files by a word that its HTTP client no longer likes.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
@@ -38,22 +36,9 @@ def run(finished, tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The address of a Hub of this test's own, which the client asks."""
-    program = Path(__file__).with_name("hub_server.py")
-    server = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
-    try:
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + TEMPLATE)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setenv("NLP_PIPELINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NLP_PIPELINE_CACHE", str(tmp_path / "cache"))
+    with hub_running(monkeypatch) as url:
         yield url
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
 
 
 def log(hub):
@@ -197,8 +182,15 @@ def test_the_token_is_in_no_file_and_no_commit(hub, tiny_bert, tmp_path):
 
 
 def test_the_command_alone_finds_the_hub_by_its_environment(hub, finished):
-    environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     words = [sys.executable, "-m", "nlp_pipeline.cli", "push", str(finished), TARGET, "--no-verify", "--json"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_hundred_kills_leave_the_old_version_or_the_whole_new_one(hub, run, tmp_path):
+    survive_kills(TARGET, run, tmp_path / "read")
+    sent = uploads(hub)
+    assert len(sent) == len(set(sent)) == 102  # what had arrived was not sent again
