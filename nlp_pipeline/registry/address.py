@@ -17,13 +17,13 @@ NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
 MODEL = re.compile(rf"({NAME})(?:@({NAME})|:([1-9][0-9]{{0,8}}))?", re.ASCII)
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
 LOCAL = "file:"
-HUB = "hub:"
-SERVICES = {HUB: "hub:USER/NAME"}
+HUB, MLFLOW = "hub:", "mlflow:"
+SERVICES = {HUB: "hub:USER/NAME", MLFLOW: "mlflow:NAME"}
 """Registries that are services, and how a model in each is named."""
-UNSUPPORTED = ("mlflow:", "wandb:")
+UNSUPPORTED = ("wandb:",)
 FORMS = (
-    "expected file:FOLDER/NAME, hub:USER/NAME, or a URL that fsspec knows such as s3://BUCKET/FOLDER/NAME; "
-    "followed by :VERSION or @ALIAS to mean one version"
+    "expected file:FOLDER/NAME, hub:USER/NAME, mlflow:NAME, or a URL that fsspec knows such as "
+    "s3://BUCKET/FOLDER/NAME; followed by :VERSION or @ALIAS to mean one version"
 )
 RESERVED = re.compile(r"main|latest|v?[0-9]+", re.ASCII)
 """Names that services give to versions themselves, so that no alias may have them anywhere."""
@@ -91,6 +91,8 @@ def parse_root(text: str, place: str = "registry") -> tuple[str, Address | None]
         return _expanded(text, place).rstrip("/"), None
     if text.startswith(HUB) and re.fullmatch(NAME, user := _expanded(text, place).removeprefix(HUB), re.ASCII):
         return HUB + user, None
+    if text == MLFLOW:
+        return MLFLOW, None
     address = parse(text, place)
     return address.root, address
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import ConfigError, RegistryError
+from ..errors import ConfigError, MissingExtraError, RegistryError
 from ..run_directory import file_hash, finite
-from .address import HUB, Address
+from .address import HUB, MLFLOW, Address
 from .store import LocalStore, check_hash
 
 FORMAT = 1
@@ -190,6 +190,15 @@ def open_registry(root: str) -> Registry:
     """
     from .address import URL
 
+    if root == MLFLOW:
+        from ..tracking.trackers import keep_to_themselves
+
+        keep_to_themselves()
+        try:
+            from .mlflow_registry import MlflowRegistry
+        except ImportError:
+            raise MissingExtraError("mlflow:", "mlflow", "mlflow") from None
+        return MlflowRegistry()
     if root.startswith(HUB):
         from .hub import HubRegistry
 

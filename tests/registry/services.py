@@ -2,12 +2,17 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from registry.hub_server import TOKEN
 
 from nlp_pipeline.registry.address import parse
@@ -87,6 +92,45 @@ def hub_running(monkeypatch):
             yield url
         finally:
             server.kill()
+
+
+@contextlib.contextmanager
+def mlflow_running(folder):
+    """The address of an MLflow server, on a database in a folder."""
+    skip_without("mlflow", "flask", "flask_cors", "huey")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'served.db'}",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    words += ["--artifacts-destination", str(folder / "artifacts")]
+    with open(folder / "server.log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and server.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def skip_without(*packages):
+    """Skip where a package isn't installed."""
+    for package in packages:
+        pytest.importorskip(package)
 
 
 @contextlib.contextmanager
