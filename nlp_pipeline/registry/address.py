@@ -1,4 +1,4 @@
-"""How a registered model is named: `file:models/topics`, `file:models/topics:3`, `s3://bucket/models/topics@production`.
+"""How a registered model is named: `file:models/topics`, `s3://bucket/models/topics:3`, `hub:user/topics@production`.
 
 The last part is the model's name; all before it is the registry. Without `:VERSION` or `@ALIAS` the newest version is
 meant where one is read.
@@ -17,11 +17,16 @@ NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
 MODEL = re.compile(rf"({NAME})(?:@({NAME})|:([1-9][0-9]{{0,8}}))?", re.ASCII)
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
 LOCAL = "file:"
-UNSUPPORTED = ("hub:", "mlflow:", "wandb:")
+HUB, MLFLOW = "hub:", "mlflow:"
+SERVICES = {HUB: "hub:USER/NAME", MLFLOW: "mlflow:NAME"}
+"""Registries that are services, and how a model in each is named."""
+UNSUPPORTED = ("wandb:",)
 FORMS = (
-    "expected file:FOLDER/NAME, or a URL that fsspec knows such as s3://BUCKET/FOLDER/NAME; "
-    "followed by :VERSION or @ALIAS to mean one version"
+    "expected file:FOLDER/NAME, hub:USER/NAME, mlflow:NAME, or a URL that fsspec knows such as "
+    "s3://BUCKET/FOLDER/NAME; followed by :VERSION or @ALIAS to mean one version"
 )
+RESERVED = re.compile(r"main|latest|v?[0-9]+", re.ASCII)
+"""Names that services give to versions themselves, so that no alias may have them anywhere."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Address:
     """A model in a registry, or a version of it."""
 
     root: str
-    """The registry: a folder or a URL; empty on no account."""
+    """The registry: a folder, a URL, `hub:USER`; empty on no account."""
     name: str
     version: int | None = None
     alias: str | None = None
@@ -37,6 +42,8 @@ class Address:
     @property
     def model(self) -> str:
         """The model without a version, as it is written; passwords hidden."""
+        if self.root.startswith(tuple(SERVICES)):
+            return f"{self.root}{'' if self.root.endswith(':') else '/'}{self.name}"
         scheme = "" if URL.match(self.root) else LOCAL
         return hide_password(f"{scheme}{self.root.rstrip('/')}/{self.name}")
 
@@ -51,7 +58,7 @@ class Address:
 
 def is_address(text: str) -> bool:
     """Whether a text names a place in a registry, and no folder."""
-    return text.startswith((LOCAL, *UNSUPPORTED)) or URL.match(text) is not None
+    return text.startswith((LOCAL, *SERVICES, *UNSUPPORTED)) or URL.match(text) is not None
 
 
 def parse(text: str, place: str = "registry") -> Address:
@@ -67,7 +74,7 @@ def parse(text: str, place: str = "registry") -> Address:
     root, name = _split(text, place)
     if not (match := MODEL.fullmatch(name)):
         raise ConfigError(f"{found}, {FORMS}. Names are letters, digits, '.', '_' and '-'")
-    if not URL.match(root) and is_registry(Path(root) / match[1]):
+    if not URL.match(root) and not root.startswith(tuple(SERVICES)) and is_registry(Path(root) / match[1]):
         raise ConfigError(f"{found}, which is a registry itself; add the model's name: {text.rstrip('/')}/NAME")
     return Address(root, match[1], int(match[3]) if match[3] else None, match[2])
 
@@ -82,6 +89,10 @@ def parse_root(text: str, place: str = "registry") -> tuple[str, Address | None]
         return os.path.join(*_split(text, place)), None
     if URL.match(text) and text.endswith("/"):
         return _expanded(text, place).rstrip("/"), None
+    if text.startswith(HUB) and re.fullmatch(NAME, user := _expanded(text, place).removeprefix(HUB), re.ASCII):
+        return HUB + user, None
+    if text == MLFLOW:
+        return MLFLOW, None
     address = parse(text, place)
     return address.root, address
 
@@ -92,9 +103,10 @@ def check_alias(alias: str, place: str = "--alias") -> str:
     Raises:
         ConfigError: it may not.
     """
-    if not re.fullmatch(NAME, alias, re.ASCII) or alias.isdigit():
+    if not re.fullmatch(NAME, alias, re.ASCII) or RESERVED.fullmatch(alias):
         raise ConfigError(
-            f"{place}: found {alias!r}, expected a name such as `production`: letters, digits, '.', '_', '-'"
+            f"{place}: found {alias!r}, expected a name such as `production`: letters, digits, '.', '_', '-'; "
+            "not `main`, `latest`, a number or `v` with a number"
         )
     return alias
 
@@ -111,6 +123,11 @@ def _split(text: str, place: str) -> tuple[str, str]:
     if not is_address(text):
         raise ConfigError(f"{place}: found {text!r}, {FORMS}")
     whole = _expanded(text, place)
+    if service := next((start for start in SERVICES if whole.startswith(start)), None):
+        owner, slash, name = whole.removeprefix(service).rpartition("/")
+        if bool(slash) != ("/" in SERVICES[service]) or (slash and not re.fullmatch(NAME, owner, re.ASCII)):
+            raise ConfigError(f"{place}: found {hide_password(text)!r}, expected {SERVICES[service]}")
+        return service + owner, name
     if whole.startswith(LOCAL):
         path = whole.removeprefix(LOCAL)
         path = os.path.expanduser("/" + path.lstrip("/") if path.startswith("///") else path)

@@ -42,7 +42,7 @@ def pull(text: str, output: Path, verify: bool = False, trust_remote_code: bool 
     with _aside(output) as aside:
         registry.fetch(version, aside / "model")
         if verify:
-            registry.store.fetch_blob(version.manifest["sample"]["sha256"], aside / "sample.jsonl")
+            registry.fetch_sample(version, aside / "sample.jsonl")
             rows = check(aside / "model", aside / "sample.jsonl", trust_remote_code)
         os.rename(aside / "model", output)
     return version, rows

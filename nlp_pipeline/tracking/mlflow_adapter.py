@@ -14,14 +14,18 @@ LONGEST_VALUE = 500
 BATCH = 100  # the service takes as many parameters in one request, and 1000 metrics
 
 
+def service_uri(given: str | None = None) -> str:
+    """Where MLflow is: as given, as the environment says, or a database in the working folder."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
 class Adapter:
     """A run of an MLflow experiment, which is the project."""
 
     note = None
 
     def __init__(self, facts: RunFacts) -> None:
-        uri = facts.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-        self.client = MlflowClient(uri)
+        self.client = MlflowClient(service_uri(facts.uri))
         self.waiting: list[Metric] = []
         self.id = facts.id or self._create(facts)
         self.run: Run = self.client.get_run(self.id)

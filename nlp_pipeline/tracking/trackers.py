@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,8 +59,15 @@ def missing_package(name: str) -> str | None:
     return f"tracking.to: {name} needs the package `{PACKAGES[name]}`: pip install 'nlp-pipeline[{name}]'"
 
 
+def keep_to_themselves() -> None:
+    """Have clients tell nobody of their use; before they are imported. What the environment says stands."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
 def start_tracker(name: str, facts: RunFacts) -> Tracker:
     """Start or go on with a run at a service."""
+    keep_to_themselves()
     module = importlib.import_module(f"{__package__}.{name}_adapter")
     tracker: Tracker = module.Adapter(facts)
     return tracker

@@ -190,7 +190,7 @@ def test_a_recipe_pushes_once_and_a_push_that_fails_costs_nothing(tiny_bert, tmp
 
 
 @pytest.mark.parametrize(
-    "text", ["models/topics", "file:models/..", "file:models/a b", "mlflow:topics", "file:x/n@a@b", "file:x/n:0"]
+    "text", ["models/topics", "file:models/..", "file:models/a b", "wandb:topics", "file:x/n@a@b", "file:x/n:0"]
 )
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(ConfigError, match="found"):

@@ -15,6 +15,7 @@ import time
 import pytest
 from commands import call
 from faults.killing import kill, start, write_recipe
+from registry.services import mlflow_running
 
 from nlp_pipeline import Recipe
 from nlp_pipeline.config.loading import load_config
@@ -267,31 +268,12 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_an_mlflow_server_over_http(finished, tmp_path, monkeypatch):
-    for package in ("mlflow", "flask", "flask_cors", "huey"):
-        pytest.importorskip(package)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    database = f"sqlite:///{tmp_path / 'served.db'}"
-    words = ["server", "--backend-store-uri", database, "--port", str(port), "--workers", "1"]
-    words += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    with open(tmp_path / "server.log", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and server.poll() is None:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            time.sleep(0.2)
-        run = copied(finished, tmp_path, {"uri": {"mlflow": f"http://127.0.0.1:{port}"}, "log_model": True})
+    with mlflow_running(tmp_path) as url:
+        run = copied(finished, tmp_path, {"uri": {"mlflow": url}, "log_model": True})
         for _ in range(2):
             done = subprocess.run(command(run, "mlflow"), capture_output=True, text=True, timeout=200)
             assert done.returncode == 0, done.stderr + (tmp_path / "server.log").read_text()
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    database = f"sqlite:///{tmp_path / 'served.db'}"
     assert losses("mlflow", database, run) == STEPS
     sent = {path.name for path in (tmp_path / "artifacts").rglob("*")}
     assert {"recipe.yaml", "results.json", "README.md", "model.safetensors"} <= sent

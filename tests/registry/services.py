@@ -1,0 +1,208 @@
+"""Services that registries ask, started for a test, and pushes that are killed while they talk to one."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from registry.hub_server import TOKEN
+
+from nlp_pipeline.registry.address import parse
+from nlp_pipeline.registry.versions import open_registry
+from nlp_pipeline.run_directory import file_hash
+
+HUB_PATH = "/{repo_id}/resolve/{revision}/{filename}"
+# Forks a push for each line that it reads, and says how it ended. Every operation on a socket is a place to be killed:
+# before it, after it, and in the middle of what is sent.
+PUSHES = """
+import json, os, signal, socket, sys, traceback
+from pathlib import Path
+from nlp_pipeline.registry.address import parse
+from nlp_pipeline.registry.pushing import push
+from nlp_pipeline.registry import packing, verification, versions
+versions.open_registry(parse(sys.argv[1]).root)  # imports the service's client
+place = 0
+
+def reached(last):
+    global place
+    place += 1
+    if place == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(name, last):
+    real = getattr(socket.socket, name)
+    def operation(self, *arguments):
+        reached(last)
+        if name in ("send", "sendall") and len(arguments[0]) > 1000:
+            half = memoryview(arguments[0])[: len(arguments[0]) // 2]
+            sent = real(self, half)
+            reached(last)
+            if name == "send":
+                return sent
+            arguments = (memoryview(arguments[0])[len(half) :], *arguments[1:])
+        result = real(self, *arguments)
+        reached(last)
+        return result
+    setattr(socket.socket, name, operation)
+
+for line in sys.stdin:
+    order = json.loads(line)
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            for name in ("connect", "send", "sendall", "recv", "recv_into"):
+                watch(name, order["at"])
+            number = push(Path(order["run"]), order["target"], "production", verify=False).number
+            os.write(writable, json.dumps({"number": number, "places": place}).encode())
+        except BaseException:
+            os.write(writable, json.dumps({"error": traceback.format_exc()}).encode())
+        finally:
+            os._exit(0)
+    os.close(writable)
+    with open(readable, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    print(told.decode() or json.dumps({"killed": True}), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def hub_running(monkeypatch):
+    """The address of a Hub of one's own, which the client asks, in this process and in those that it starts."""
+    program = Path(__file__).with_name("hub_server.py")
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+            monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + HUB_PATH)
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+            for name, value in {"ENDPOINT": url, "HUB_OFFLINE": "0", "HUB_DISABLE_XET": "1", "TOKEN": TOKEN}.items():
+                monkeypatch.setenv(f"HF_{name}", value)
+            monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+            yield url
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def mlflow_running(folder):
+    """The address of an MLflow server, on a database in a folder."""
+    skip_without("mlflow", "flask", "flask_cors", "huey")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'served.db'}",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    words += ["--artifacts-destination", str(folder / "artifacts")]
+    with open(folder / "server.log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and server.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def skip_without(*packages):
+    """Skip where a package isn't installed."""
+    for package in packages:
+        pytest.importorskip(package)
+
+
+@contextlib.contextmanager
+def pushes(target):
+    """A warm process: `push(run, at)` pushes in a child of it, killed at a place, and returns what became of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PUSHES, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def push(run, at=None):
+        process.stdin.write(json.dumps({"run": str(run), "target": target, "at": at}) + "\n")
+        process.stdin.flush()
+        told = json.loads(process.stdout.readline())
+        assert "error" not in told, told["error"]
+        return told
+
+    with process:
+        try:
+            yield push
+        finally:
+            process.kill()
+
+
+def other_weights(run, number):
+    """Let a run have weights and a card of its own, as if it had evaluated them."""
+    weights = run / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4:] = number.to_bytes(4, "little")
+    weights.write_bytes(content)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["model_files"]["model.safetensors"] = file_hash(weights)
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "model" / "README.md").write_text(f"push {number}\n")
+
+
+def card(target, which, folder):
+    """The card of a version that was read from end to end, hashes compared."""
+    address = parse(target + which)
+    registry = open_registry(address.root)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    version = registry.find(address)
+    registry.fetch(version, folder)
+    return version.number, (folder / "README.md").read_text()
+
+
+def survive_kills(target, run, folder, kills=100):
+    """Kill pushes at random places; after each kill a reader finds the old version or the whole new one, and the same
+    push completes when it is repeated."""
+    chance = random.Random(0)
+    registry, name = open_registry(parse(target).root), parse(target).name
+    counts = {"kills": 0, "published": 0, "named": 0}
+    with pushes(target) as push:
+        other_weights(run, 0)
+        push(run)
+        other_weights(run, 1)
+        told = push(run)
+        for number in range(2, kills + 2):
+            before = registry.numbers(name)
+            other_weights(run, number)
+            ended = push(run, chance.randrange(1, told["places"] + 1))
+            now = registry.numbers(name)
+            assert now in (before, [*before, before[-1] + 1])
+            named, text = card(target, "@production", folder)
+            assert (named, text) in ((before[-1], f"push {number - 1}\n"), (now[-1], f"push {number}\n"))
+            assert card(target, "", folder) == (now[-1], f"push {number - (now == before)}\n")
+            counts["kills"] += "killed" in ended
+            counts["published"] += now != before
+            counts["named"] += named != before[-1]
+            told = push(run)
+            assert card(target, "@production", folder) == (told["number"], f"push {number}\n")
+    print(json.dumps(counts | {"places": told["places"]}))
+    assert counts["kills"] > 0.9 * kills
+    assert 0 < counts["published"] < kills
+    return counts
