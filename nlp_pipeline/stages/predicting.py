@@ -91,7 +91,7 @@ def from_main(windows: Iterable[Any], recipe: "Recipe") -> Iterator[Any]:
 
 
 def predict_window(
-    recipe: "Recipe", rows: "datasets.Dataset", bar: "Bar", exact: bool = True, preprocess: Any = None
+    recipe: "Recipe", rows: "datasets.Dataset", bar: "Bar | None", exact: bool = True, preprocess: Any = None
 ) -> "RowOutputs":
     """What the saved model says of rows, which `preprocess` (by default the task's) makes tokens of.
 

@@ -1,0 +1,72 @@
+"""What a task's shape must supply."""
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from ..model import Found, Question, Row, ServedModel
+from ..settings import Limits
+
+if TYPE_CHECKING:
+    from ...recipe import Recipe
+
+STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+class Parameters(BaseModel):
+    """How an answer is to be given."""
+
+    model_config = STRICT
+
+
+class Shape:
+    """A request and its answer."""
+
+    summary: ClassVar[str]
+    parameters: ClassVar[type[Parameters]] = Parameters
+    response: ClassVar[Any] = Any
+
+    def __init__(self, recipe: "Recipe", limits: Limits) -> None:
+        self.recipe, self.limits = recipe, limits
+        optional: Any = self.parameters | None
+        self.request: type[BaseModel] = create_model(
+            f"{type(self).__name__}Request",
+            __config__=STRICT,
+            __doc__=self.summary,
+            inputs=(self.inputs(), Field(examples=[self.example()])),
+            parameters=(optional, None),
+            options=(dict[str, Any] | None, Field(None, description="Of the hosted service; has no effect here")),
+        )
+
+    def inputs(self) -> Any:
+        """The type of `inputs`."""
+        raise NotImplementedError
+
+    def example(self) -> Any:
+        """Inputs to try."""
+        return "Where is my parcel?"
+
+    def asked(self, body: Any) -> tuple[Question, list[Row]]:
+        """The rows of a valid request.
+
+        Raises:
+            ValueError: it can't be answered; says why.
+        """
+        raise NotImplementedError
+
+    def answer(self, body: Any, model: ServedModel, found: list[Found]) -> Any:
+        """What is sent back.
+
+        Args:
+            found: of each row that was asked about.
+        """
+        raise NotImplementedError
+
+    @property
+    def text(self) -> Any:
+        """The type of a text."""
+        return Annotated[str, Field(min_length=1, max_length=self.limits.characters)]
+
+    def several(self, kind: Any) -> Any:
+        """The type of a list."""
+        return Annotated[list[kind], Field(min_length=1, max_length=self.limits.rows)]
