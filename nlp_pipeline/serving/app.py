@@ -1,7 +1,8 @@
 """The routes."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,15 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from .. import __version__
-from .errors import error_response, validation_text
+from .errors import Problem, error_response, refusals, validation_text
 from .guard import Guard
+from .openai import add_openai_routes
+from .reloading import Reloader
+from .rerank import add_rerank
 from .service import Service
-
-
-class Problem(BaseModel):
-    """An error."""
-
-    error: str
+from .shapes.ranking import Ranking
 
 
 class State(BaseModel):
@@ -29,29 +28,24 @@ class State(BaseModel):
     model: str
 
 
-def refusals(model: type[BaseModel] = Problem) -> dict[int | str, dict[str, Any]]:
-    """What a route that asks the model may answer beside 200."""
-    told = {
-        400: "The body can't be read",
-        401: "No valid API key",
-        408: "The body came too slowly",
-        413: "The body is too large",
-        422: "The request is not of this shape",
-        429: "Too many requests wait; Retry-After says when to come again",
-        503: "Too busy, or stopping",
-    }
-    return {status: {"model": model, "description": words} for status, words in told.items()}
+def create_app(service: Service, reloader: Reloader | None = None) -> FastAPI:
+    """The application of a service, which it starts and stops.
 
-
-def create_app(service: Service) -> FastAPI:
-    """The application of a service, which it starts and stops."""
+    Args:
+        reloader: runs as long as the application does.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
+        watching = asyncio.create_task(reloader.run()) if reloader else None
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watching
             await service.stop()
 
     recipe, settings = service.model.recipe, service.settings
@@ -65,16 +59,24 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Guard, keys=settings.keys, limits=settings.limits, metrics=service.metrics)
     _add_error_handlers(app)
     _add_model_routes(app, service)
+    add_openai_routes(app, service)
     _add_state_routes(app, service)
     return app
 
 
 def _add_model_routes(app: FastAPI, service: Service) -> None:
-    shape = service.shape
+    shape, rows = service.shape, service.rows
 
     @app.post("/", response_model=shape.response, responses=refusals(), summary=shape.summary, tags=["model"])
     async def infer(body: shape.request) -> Any:  # type: ignore[name-defined]
         return JSONResponse(await service.answer(body))
+
+    @app.post("/predict", response_model=rows.response, responses=refusals(), summary=rows.summary, tags=["model"])
+    async def predict(body: rows.request) -> Any:  # type: ignore[name-defined]
+        return JSONResponse(await service.answer(body, rows))
+
+    if isinstance(shape, Ranking):
+        add_rerank(app, service, shape)
 
 
 def _add_state_routes(app: FastAPI, service: Service) -> None:

@@ -11,9 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from traceback import format_exc
 from typing import Any, NamedTuple
 
+from ..errors import DataError
 from ..secrets import redact
 from .metrics import Metrics
 from .model import Found, Question, Row, ServedModel
@@ -81,7 +84,7 @@ class Batcher:
     def __init__(self, model: ServedModel, batching: Batching, queue: int, metrics: Metrics) -> None:
         self.model = model
         self._batching, self._queue, self._metrics = batching, queue, metrics
-        self._next: ServedModel | None = None
+        self._next: tuple[ServedModel, Future[ServedModel]] | None = None
         self._waiting: deque[_Job] = deque()
         self._rows = 0
         self._rate = 0.0
@@ -113,10 +116,13 @@ class Batcher:
             self._changed.notify()
         return job.future
 
-    def replace(self, model: ServedModel) -> None:
-        """Answer by another model from the next batch on."""
+    def replace(self, model: ServedModel) -> Future[ServedModel]:
+        """Answer by another model from the next batch on; the future says when, or raises why it can't."""
+        done: Future[ServedModel] = Future()
         with self._changed:
-            self._next = model
+            self._next = (model, done)
+            self._changed.notify()
+        return done
 
     def close(self) -> None:
         """Answer what waits, and end the thread."""
@@ -126,25 +132,37 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        while jobs := self._take():
+        while (jobs := self._take()) is not None:
+            self._replace()
             self._answer(jobs)
 
-    def _take(self) -> list[_Job]:
-        """The next batch; empty at the end."""
+    def _replace(self) -> None:
+        """Take the next model in place of the one before, if there is one."""
         with self._changed:
-            while not self._waiting and not self._closed:
+            waiting, self._next = self._next, None
+        if waiting is None:
+            return
+        model, done = waiting
+        try:
+            self.model = model.make_ready()
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(model)
+
+    def _take(self) -> list[_Job] | None:
+        """The next batch, perhaps empty; None at the end."""
+        with self._changed:
+            while not self._waiting and not self._closed and self._next is None:
                 self._changed.wait()
             if not self._waiting:
-                return []
+                return None if self._closed else []
             until = self._waiting[0].arrived + self._batching.wait_seconds
             while (left := until - time.monotonic()) > 0 and not self._closed and not self._enough():
                 self._changed.wait(left)
             jobs = self._chosen()
             self._rows -= sum(len(job.rows) for job in jobs)
             self._metrics.waiting.set(self._rows)
-            if self._next is not None:
-                self._next.take_over()
-                self.model, self._next = self._next, None
             return jobs
 
     def _enough(self) -> bool:
@@ -180,7 +198,6 @@ class Batcher:
         try:
             found = self.model.answer(jobs[0].question, rows)
         except Exception as error:
-            logger.exception("the model failed on %d rows", len(rows))
             self._failed(jobs, error)
             return
         seconds = time.monotonic() - now
@@ -197,8 +214,10 @@ class Batcher:
         if len(jobs) > 1:
             for job in jobs:
                 self._answer([job])
-        else:
-            _deliver(jobs[0], RuntimeError(redact(f"{type(error).__name__}: {error}")))
+            return
+        if not isinstance(error, DataError):  # what is wrong with the rows is told to whoever sent them
+            logger.error("the model failed on %d rows: %s", len(jobs[0].rows), redact(format_exc()))
+        _deliver(jobs[0], error)
 
 
 def _deliver(job: _Job, outcome: Answer | Exception) -> None:

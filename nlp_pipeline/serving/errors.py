@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 SHOWN = 5
@@ -30,3 +31,36 @@ def validation_text(problems: Sequence[Mapping[str, Any]]) -> str:
         said.append(f"{place}: {problem['msg']}" if place else str(problem["msg"]))
     more = [f"{len(problems) - SHOWN} more problems"] if len(problems) > SHOWN else []
     return "; ".join([*said, *more])
+
+
+class Problem(BaseModel):
+    """An error."""
+
+    error: str
+
+
+class OpenAIError(BaseModel):
+    """What is wrong."""
+
+    message: str
+    type: str
+
+
+class OpenAIProblem(BaseModel):
+    """An error."""
+
+    error: OpenAIError
+
+
+def refusals(model: type[BaseModel] = Problem) -> dict[int | str, dict[str, Any]]:
+    """What a route that asks the model may answer beside 200."""
+    told = {
+        400: "The body can't be read",
+        401: "No valid API key",
+        408: "The body came too slowly",
+        413: "The body is too large",
+        422: "The request is not of this shape",
+        429: "Too many requests wait; Retry-After says when to come again",
+        503: "Too busy, or stopping",
+    }
+    return {status: {"model": model, "description": words} for status, words in told.items()}

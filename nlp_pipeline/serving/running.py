@@ -4,8 +4,9 @@ import ipaddress
 import sys
 
 from ..errors import ConfigError
+from ..registry.address import is_address
 from .app import create_app
-from .model import ServedModel
+from .reloading import Reloader, load
 from .server import make_server
 from .service import Service
 from .settings import KEYS_VARIABLE, Settings
@@ -17,9 +18,12 @@ def run(address: str, settings: Settings, trust_remote_code: bool = False) -> No
     Raises:
         ConfigError, ModelError, RegistryError: the model can't be loaded, or the port is taken.
     """
-    model = ServedModel.load(address, address, trust_remote_code)
+    model = load(address, trust_remote_code).make_ready()
     service = Service(model, settings)
-    server = make_server(create_app(service), settings)
+    reloader = (
+        Reloader(service, address, trust_remote_code) if settings.reload_seconds and is_address(address) else None
+    )
+    server = make_server(create_app(service, reloader), settings, reloader.look_now if reloader else lambda: None)
     try:
         socket = server.config.bind_socket()
     except SystemExit:

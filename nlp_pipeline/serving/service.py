@@ -1,24 +1,30 @@
-"""A model that is being served: the queue, the shape, and the figures of one server."""
+"""A model that is being served: the queue, the shapes, and the figures of one server."""
 
 import asyncio
 from typing import Any
 
 from fastapi import HTTPException
 
+from ..errors import DataError
 from .batcher import Answer, Batcher, OverdueError, QueueFullError
 from .guard import retry_after
 from .metrics import Metrics
 from .model import Question, Row, ServedModel
 from .settings import Settings
-from .shapes import shape_of
+from .shapes import rows_shape, shape_of
+from .shapes.base import Shape
 
 
 class Service:
-    """What the routes share."""
+    """What the routes share.
+
+    Args:
+        model: ready to be asked.
+    """
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self.shape = shape_of(model.recipe, settings.limits)
+        self.shape, self.rows = shape_of(model, settings.limits), rows_shape(model, settings.limits)
         self.batcher = Batcher(model, settings.batching, settings.limits.queue, self.metrics)
         self.ready = False
         self.metrics.serving(model.name)
@@ -42,8 +48,10 @@ class Service:
         """What the model says of some rows, once it is their turn.
 
         Raises:
-            HTTPException: 429 where too many wait, 503 where it takes too long, 500 where the model fails.
+            HTTPException: 429 where too many wait, 503 where it takes too long, 422 where the task can't read a row.
         """
+        if len(rows) > self.settings.limits.rows:
+            raise HTTPException(422, f"found {len(rows)} rows, expected {self.settings.limits.rows} at most")
         try:
             return await self.batcher.submit(question, rows, self.settings.limits.answer_seconds)
         except QueueFullError as full:
@@ -51,18 +59,22 @@ class Service:
             raise HTTPException(429, told, retry_after(full.seconds)) from None
         except OverdueError:
             raise HTTPException(503, "the model is too busy to answer in time; try again", retry_after(5)) from None
+        except DataError as error:
+            raise HTTPException(422, str(error)) from None
 
-    async def answer(self, body: Any) -> Any:
-        """A valid request of the Inference API, answered.
+    async def answer(self, body: Any, shape: Shape | None = None) -> Any:
+        """A valid request, answered.
+
+        Args:
+            shape: by default the task's.
 
         Raises:
             HTTPException: as `ask`; 422 where the request can't be answered.
         """
+        shape = shape or self.shape
         try:
-            question, rows = self.shape.asked(body)
+            question, rows = shape.asked(body)
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
-        if len(rows) > self.settings.limits.rows:
-            raise HTTPException(422, f"found {len(rows)} rows, expected {self.settings.limits.rows} at most")
         model, found = await self.ask(question, rows)
-        return self.shape.answer(body, model, found)
+        return shape.answer(body, model, found)

@@ -36,7 +36,7 @@ def classifier(model, folder, **settings):
 def service_of(run, **settings):
     """A service of a run, whose parts can be looked into."""
     limits, batching = Limits(**settings.pop("limits", {})), Batching(**settings.pop("batching", {}))
-    return Service(ServedModel.load(run, "tiny"), Settings(limits=limits, batching=batching, **settings))
+    return Service(ServedModel.load(run, "tiny").make_ready(), Settings(limits=limits, batching=batching, **settings))
 
 
 def client_of(service, **headers):

@@ -4,9 +4,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from serving.servers import TEXTS, classifier, client_of, service_of
 
 from nlp_pipeline import Recipe
-from serving.servers import TEXTS, classifier, client_of, service_of
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import pytest
 from huggingface_hub import InferenceClient
+from serving.servers import TEXTS, classifier, client_of, running, service_of
 
 from nlp_pipeline import Recipe
-from serving.servers import TEXTS, classifier, client_of, running, service_of
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,9 @@ def test_the_hubs_own_client_reads_it(run, monkeypatch):
 
 
 def test_numbers(tiny_bert, tmp_path):
-    from nlp_pipeline import TextClassification
     from serving.servers import trained
+
+    from nlp_pipeline import TextClassification
 
     rows = [{"text": text, "score": i / 3} for i, text in enumerate(TEXTS)]
     run = trained(TextClassification, tiny_bert, tmp_path / "run", rows, options={"problem": "regression"})

@@ -4,21 +4,45 @@ https://huggingface.co/docs/inference-providers/tasks; `huggingface_hub.Inferenc
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
+from ..model import ServedModel
 from ..settings import Limits
 from .base import Shape
 
-if TYPE_CHECKING:
-    from ...recipe import Recipe
-
 SHAPES = {
     "text-classification": "classification:Classification",
+    "token-classification": "tags:Tags",
+    "question-answering": "answers:Answers",
+    "fill-mask": "fills:Fills",
+    "text-ranking": "ranking:Ranking",
+    "text-generation": "generation:Generation",
+    "instruction-tuning": "generation:Generation",
+    "summarization": "texts:Summary",
+    "translation": "texts:Translation",
+    "text2text-generation": "texts:Text",
 }
 
 
-def shape_of(recipe: "Recipe", limits: Limits) -> Shape:
-    """The shape of a loaded recipe's task; tasks that the Inference API doesn't know are asked by their rows."""
-    module, _, name = SHAPES.get(recipe.task, "base:Shape").partition(":")
+def shape_of(model: ServedModel, limits: Limits) -> Shape:
+    """The shape of a model; tasks that the Inference API doesn't know are asked by their rows."""
+    place = SHAPES.get(model.task, "rows:Rows")
+    if model.tried is not None and "rows" in place:
+        from .embeddings import vector
+
+        place = "embeddings:Embeddings" if vector(model.tried) is not None else place
+    if model.task == "text-classification":
+        from .classification import entails
+
+        place = "classification:ZeroShot" if entails(model.recipe) else place
+    return _shape(place)(model, limits)
+
+
+def rows_shape(model: ServedModel, limits: Limits) -> Shape:
+    """The shape that every task has: rows in the recipe's columns."""
+    return _shape("rows:Rows")(model, limits)
+
+
+def _shape(place: str) -> type[Shape]:
+    module, _, name = place.partition(":")
     found: type[Shape] = getattr(importlib.import_module(f".{module}", __name__), name)
-    return found(recipe, limits)
+    return found

@@ -1,14 +1,11 @@
 """What a task's shape must supply."""
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from ..model import Found, Question, Row, ServedModel
 from ..settings import Limits
-
-if TYPE_CHECKING:
-    from ...recipe import Recipe
 
 STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -22,25 +19,28 @@ class Parameters(BaseModel):
 class Shape:
     """A request and its answer."""
 
-    summary: ClassVar[str]
-    parameters: ClassVar[type[Parameters]] = Parameters
-    response: ClassVar[Any] = Any
+    summary: str
+    parameters: type[Parameters] = Parameters
+    response: Any = Any
 
-    def __init__(self, recipe: "Recipe", limits: Limits) -> None:
-        self.recipe, self.limits = recipe, limits
-        optional: Any = self.parameters | None
+    def __init__(self, model: ServedModel, limits: Limits) -> None:
+        self.model, self.limits = model, limits
         self.request: type[BaseModel] = create_model(
             f"{type(self).__name__}Request",
             __config__=STRICT,
             __doc__=self.summary,
             inputs=(self.inputs(), Field(examples=[self.example()])),
-            parameters=(optional, None),
+            parameters=self.parameters_field(),
             options=(dict[str, Any] | None, Field(None, description="Of the hosted service; has no effect here")),
         )
 
     def inputs(self) -> Any:
         """The type of `inputs`."""
         raise NotImplementedError
+
+    def parameters_field(self) -> Any:
+        """The type of `parameters`, and its default."""
+        return self.parameters | None, None
 
     def example(self) -> Any:
         """Inputs to try."""
@@ -58,6 +58,7 @@ class Shape:
         """What is sent back.
 
         Args:
+            model: the one that answered: a newer one than this shape was made for, perhaps.
             found: of each row that was asked about.
         """
         raise NotImplementedError
@@ -70,3 +71,7 @@ class Shape:
     def several(self, kind: Any) -> Any:
         """The type of a list."""
         return Annotated[list[kind], Field(min_length=1, max_length=self.limits.rows)]
+
+    def given(self, body: Any) -> Any:
+        """The parameters, those that are left out by their defaults."""
+        return body.parameters or self.parameters()
