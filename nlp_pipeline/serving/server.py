@@ -54,11 +54,17 @@ class Server(uvicorn.Server):
 
     Args:
         reload: called on SIGHUP.
+        announce: called once requests are answered.
     """
 
-    def __init__(self, config: uvicorn.Config, reload: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, config: uvicorn.Config, reload: Callable[[], None], announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self.reload = reload
+        self.reload, self.announce = reload, announce
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        self.announce()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,7 +88,12 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def make_server(app: Any, settings: Settings, reload: Callable[[], None] = lambda: None) -> Server:
+def make_server(
+    app: Any,
+    settings: Settings,
+    reload: Callable[[], None] = lambda: None,
+    announce: Callable[[], None] = lambda: None,
+) -> Server:
     """A server of an application."""
     protocol = type("Protocol", (PatientProtocol,), {"head_seconds": settings.limits.body_seconds})
     config = uvicorn.Config(
@@ -98,4 +109,4 @@ def make_server(app: Any, settings: Settings, reload: Callable[[], None] = lambd
         limit_concurrency=settings.limits.connections,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
     )
-    return Server(config, reload)
+    return Server(config, reload, announce)
