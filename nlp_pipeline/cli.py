@@ -15,6 +15,7 @@ from .devices import launched_processes, launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
 from .registry import commands as registry_commands
 from .secrets import redact
+from .serving import commands as serving_commands
 from .startup import hold_collector, release_collector
 from .tracking.commands import track
 
@@ -264,6 +265,7 @@ def schema(
 
 app.command()(track)
 registry_commands.register(app)
+serving_commands.register(app)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """The saved model on new rows, a window of them at a time."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -13,7 +13,9 @@ from .tokenizing import make_encoder
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
 
+    from ..data.fields import Batch
     from ..data.streaming import FileRows, RecordRows, TableRows
     from ..evaluation.prediction import RowOutputs
     from ..progress import Bar
@@ -91,11 +93,19 @@ def from_main(windows: Iterable[Any], recipe: "Recipe") -> Iterator[Any]:
 
 
 def predict_window(
-    recipe: "Recipe", rows: "datasets.Dataset", bar: "Bar", exact: bool = True, preprocess: Any = None
+    recipe: "Recipe",
+    rows: "datasets.Dataset",
+    bar: "Bar | None",
+    exact: bool = True,
+    preprocess: Any = None,
+    collect: "Callable[[Any, Batch], list[np.ndarray]] | None" = None,
 ) -> "RowOutputs":
     """What the saved model says of rows, which `preprocess` (by default the task's) makes tokens of.
 
     Without `exact` a device with bfloat16 computes in it first, and in float32 once more what was a close call.
+
+    Args:
+        collect: in place of the task's own, of a task that knows no close calls.
     """
     import numpy as np
 
@@ -107,7 +117,7 @@ def predict_window(
     made = preprocess or recipe.preprocess
     table = recipe.complete(tokenize_window(rows, lambda part: made(part, encoder)))
     if exact or accelerator.mixed_precision != "bf16" or recipe.unsure([]) is None:
-        return predict_table(recipe, model, table, accelerator, size, bar)
+        return predict_table(recipe, model, table, accelerator, size, bar, collect=collect)
     with accelerator.autocast():
         found = predict_table(recipe, model, table, accelerator, size, bar)
     again = recipe.unsure(found.values)
