@@ -46,6 +46,8 @@ class TaskContract:
     """Options that token ids don't depend on: another value finds the old ids in the cache."""
     draws_tokens: ClassVar[bool] = False
     """Whether `augment` puts tokens into a batch that the rows don't have."""
+    generates: ClassVar[bool] = False
+    """Whether predictions are texts made token by token, by the model's own `generate`."""
     summary: ClassVar[str] = ""
     """One sentence for `nlp-pipeline --help` and the model card."""
 

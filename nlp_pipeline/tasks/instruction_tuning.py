@@ -31,6 +31,7 @@ class InstructionTuning(ChatModeling):
     task = "instruction-tuning"
     column_names = frozenset({"prompt", "completion"})
     options_after_tokenization = frozenset({"max_new_tokens", "samples", "scores", "answer_after"})
+    generates = True
     summary = "the assistant's reply to a prompt or a conversation"
 
     class Options(ChatModeling.Options):
