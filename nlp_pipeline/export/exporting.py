@@ -15,7 +15,7 @@ from .checking import Check, Judged, judge
 from .making import Source, make
 from .measuring import Variant, show, speeds
 from .rows import find_rows
-from .targets import TARGETS, target_problems
+from .targets import ONNX, TARGETS, target_problems
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -67,8 +67,7 @@ def export(
     if problems := [problem for target in targets for problem in folders.check_place(place / target)]:
         raise ConfigError(problems)
     reporter = Reporter(active=progress)
-    with _on_cpu():
-        source = _prepare(recipe, home, rows, most_rows, tolerance, score_tolerance, reporter)
+    source = prepare(recipe, home, rows, most_rows, tolerance, score_tolerance, reporter)
     models, variants = _itself(source)
     for target in targets:
         reporter.say(f"{target}: making and checking it")
@@ -127,26 +126,28 @@ def _on_cpu() -> Iterator[None]:
             os.environ["ACCELERATE_USE_CPU"] = before
 
 
-def _prepare(
+def prepare(
     recipe: "Recipe",
     run: Path | None,
     rows: str | None,
-    most: int,
+    most_rows: int,
     tolerance: float,
     score_tolerance: float,
     reporter: Reporter,
 ) -> Source:
+    """The saved model of a recipe in PyTorch, the rows to check on, and what it says of them; on the CPU."""
     from ..stages.predicting import loaded_model, plain_model
     from .tracing import examples_to_trace, model_inputs, trace_inputs
 
-    assert recipe._model_folder is not None
-    loaded_model(recipe)
-    model = plain_model(recipe, recipe._model_folder).eval()
-    found = find_rows(recipe, run, rows, most)
+    folder = recipe._model_folder
+    assert folder is not None
+    with _on_cpu():
+        loaded_model(recipe)
+    model = plain_model(recipe, folder).eval()
+    found = find_rows(recipe, run, rows, most_rows, reporter)
     reporter.say(f"checking on {found.source}")
     expected = Judged([], None) if recipe.generates else judge(recipe, model, found)
     inputs = trace_inputs(model_inputs(recipe, model, found.table, examples_to_trace(found.table)))
-    folder = recipe._model_folder
     return Source(recipe, folder, run, model, found, expected, inputs, tolerance, score_tolerance, reporter)
 
 
@@ -166,6 +167,8 @@ def _make(source: Source, target: str, place: Path) -> tuple[Any, Variant]:
     with folders.written_aside(place) as aside:
         made = make(source, target, aside)
         folders.copy_beside(source.folder, aside)
+        if target in ONNX:
+            folders.write_readme(aside, source.recipe.task, target)
         weights = {name: digest for name, digest in folder_hash(source.folder).items() if name.endswith(".safetensors")}
         facts = {"target": target, "about": TARGETS[target], **made.facts, "checked": _checked(made.check)}
         folders.write_facts(aside, facts | {"made_of": weights})

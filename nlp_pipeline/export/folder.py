@@ -65,6 +65,34 @@ def copy_beside(model: Path, folder: Path) -> None:
     shutil.copytree(model, folder, ignore=ignored, dirs_exist_ok=True)
 
 
+ONNX_README = """# {name}
+
+An export of a fine-tuned model (task: {task}) to {target}, made by nlp-pipeline. `export.json` says what it was checked
+on; labels are in `config.json`.
+
+    nlp-pipeline predict PATH_OF_THIS_FOLDER
+
+or without nlp-pipeline:
+
+```python
+from onnxruntime import InferenceSession
+from transformers import AutoConfig, AutoTokenizer
+
+folder = "PATH_OF_THIS_FOLDER"
+config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+session = InferenceSession(f"{{folder}}/model.onnx")
+made = tokenizer(["a text of your own"], padding=True, truncation=True, return_tensors="np")
+outputs = session.run(None, {{each.name: made[each.name] for each in session.get_inputs()}})
+print(dict(zip([each.name for each in session.get_outputs()], outputs)), config.id2label)
+```
+"""
+
+
+def write_readme(folder: Path, task: str, target: str) -> None:
+    """How an ONNX folder is used."""
+    write_text(folder / "README.md", ONNX_README.format(name=target, task=task, target=target))
+
+
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `export.json`, the last file: facts, versions, and the hash of every other file."""
     packages = {k: v for k, v in environment()["packages"].items() if k in ("nlp-pipeline", "torch", "transformers")}

@@ -26,7 +26,11 @@ def quantized(exported: Any, inputs: Mapping[str, Any], choice: Mapping[str, Any
         exported: transformers' `ExportedModel` with a float graph, which stays as it is.
     """
     with quiet():
-        from transformers.exporters import ExportFormat, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+        from transformers.exporters.configs import ExportFormat
+        from transformers.exporters.quantizers.quantizer_onnxruntime import (
+            OnnxRuntimeDynamicConfig,
+            OnnxRuntimeQuantizer,
+        )
 
         kinds = [*LAYERS, *(EMBEDDINGS if "embeddings" in choice["weights"] else ())]
         settings = OnnxRuntimeDynamicConfig(

@@ -26,12 +26,13 @@ def adapted_model(recipe: "Recipe", run: Path | None) -> tuple[Any | None, str]:
     """
     if run is None or not (run / ADAPTER / "adapter_config.json").is_file():
         return None, "the run has no adapters"
-    from ..config.loading import load_config
+    from ..config.loading import read_recipe
+    from ..config.schema import ModelConfig
     from ..modeling.loading import load_model
 
     try:
-        config = load_config(run / "recipe.yaml")
-        source = config.model.model_copy(update={"quantization": None})
+        named = ModelConfig.model_validate(read_recipe(run / "recipe.yaml")[0]["model"])
+        source = named.model_copy(update={"quantization": None})
         base = load_model(source, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id)
     except NlpPipelineError as error:
         return None, f"the model under the adapters isn't there any more: {error}"

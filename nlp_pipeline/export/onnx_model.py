@@ -25,7 +25,7 @@ class OnnxModel(StandIn):
         threads: of one forward pass; by default as many as torch uses.
 
     Attributes:
-        inputs: names of the tensors that the graph reads; others that are given are left out.
+        inputs: names of the tensors that the graph reads; others may be given where they are all 0.
         outputs: names of what it gives.
     """
 
@@ -50,10 +50,16 @@ class OnnxModel(StandIn):
         """The graph's outputs on the device of the inputs.
 
         Raises:
-            ModelError: the graph reads an input that isn't there.
+            ModelError: the graph reads an input that isn't there, or can't read one that says something.
         """
         if absent := [name for name in self.inputs if name not in inputs]:
             raise ModelError(f"the ONNX model reads {', '.join(absent)}, which the rows don't give")
+        foreign = [name for name, tensor in inputs.items() if name not in self.inputs and bool(tensor.any())]
+        if foreign:
+            raise ModelError(
+                f"the ONNX model was exported without {', '.join(foreign)}, which these rows give: was it checked on "
+                "single texts, and are these pairs? Export it again with --rows FILE that has rows like these"
+            )
         device = next(iter(inputs.values())).device
         feed = {name: inputs[name].cpu().contiguous().numpy() for name in self.inputs}
         found = self.session.run(None, feed)

@@ -20,10 +20,12 @@ def make_graph(model: Any, inputs: "Mapping[str, torch.Tensor]") -> Any:
         inputs: as `tracing.trace_inputs` gives them.
     """
     with quiet():
-        from transformers.exporters import OnnxConfig, OnnxExporter
+        from transformers.exporters.configs import OnnxConfig
+        from transformers.exporters.exporter_onnx import OnnxExporter
 
         settings = OnnxConfig(dynamic=True, dynamic_shapes=free_shapes(inputs), opset_version=OPSET)
-        exported = OnnxExporter().export(model, {**inputs, **flags(model)}, settings)
+        given: dict[str, Any] = {**inputs, **flags(model)}
+        exported = OnnxExporter().export(model, given, settings)
     tidy(exported.program, {name: DIMENSIONS[tensor.ndim] for name, tensor in inputs.items()})
     return exported
 

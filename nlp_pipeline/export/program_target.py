@@ -15,10 +15,12 @@ FILE = "model.pt2"
 def make_program(model: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
     """The model as transformers' `ExportedModel` with an `ExportedProgram`."""
     with quiet():
-        from transformers.exporters import DynamoConfig, DynamoExporter
+        from transformers.exporters.configs import DynamoConfig
+        from transformers.exporters.exporter_dynamo import DynamoExporter
 
         settings = DynamoConfig(dynamic=True, dynamic_shapes=free_shapes(inputs))
-        exported = DynamoExporter().export(model, {**inputs, **flags(model)}, settings)
+        given: dict[str, Any] = {**inputs, **flags(model)}
+        exported = DynamoExporter().export(model, given, settings)
     exported.program.example_inputs = None  # it would be saved with them
     for module in exported.program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):

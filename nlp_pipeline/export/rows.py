@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, NlpPipelineError
+from ..progress import Reporter
 from ..run_directory import RunDirectory
 from ..stages.predicting import as_source, open_source
 
@@ -28,7 +29,7 @@ class CheckRows:
     """What they are, for people."""
 
 
-def find_rows(recipe: "Recipe", run: Path | None, given: str | None, most: int) -> CheckRows:
+def find_rows(recipe: "Recipe", run: Path | None, given: str | None, most: int, reporter: Reporter) -> CheckRows:
     """Rows for a saved model, at most so many, at even distances.
 
     Args:
@@ -44,27 +45,29 @@ def find_rows(recipe: "Recipe", run: Path | None, given: str | None, most: int) 
         raise DataError(
             "--rows: a model folder brings no rows to check an export on; give a data file with --rows FILE"
         )
-    split = _split_of(run)
-    if split is not None:
-        name, rows = split
+    try:
+        name, rows = _split_of(run)
         return _tokenized(recipe, _spread(rows, most), True, f"{name} rows of the run")
+    except NlpPipelineError as error:
+        reporter.say(f"the run's data can't be read again: {error.problems[0]}")
     sample = RunDirectory(run).sample
     if not sample.is_file():
-        raise DataError(f"--rows: the run's data can't be read again and {sample} isn't there; give a file with --rows")
+        raise DataError(f"--rows: neither the run's data nor {sample} is there; give a file with --rows FILE")
     rows = [json.loads(line)["row"] for line in sample.read_text(encoding="utf-8").splitlines()]
     return _unlabelled(recipe, rows, most, "rows of the run's sample, without labels")
 
 
-def _split_of(run: Path) -> "tuple[str, datasets.Dataset] | None":
-    """The split that the run was scored on, read again; None where its data isn't there any more."""
+def _split_of(run: Path) -> "tuple[str, datasets.Dataset]":
+    """The split that the run was scored on, read again.
+
+    Raises:
+        NlpPipelineError: its data isn't there any more.
+    """
     from ..recipe import Recipe
 
-    try:
-        splits = Recipe.from_yaml(RunDirectory(run).recipe).load()
-    except NlpPipelineError:
-        return None
-    found = [(name, rows) for name in ("test", "validation") if (rows := getattr(splits, name)) is not None]
-    return found[0] if found else None
+    splits = Recipe.from_yaml(RunDirectory(run).recipe).load()
+    names = ("test", "validation", "train")
+    return next((name, rows) for name in names if (rows := getattr(splits, name)) is not None)
 
 
 def _from_file(recipe: "Recipe", given: str, most: int) -> CheckRows:

@@ -84,8 +84,9 @@ class InstructionTuning(ChatModeling):
 
         outputs, labels = self.forward(model, batch), batch.targets["labels"].cpu().numpy()
         ids, mask = (batch.inputs[name].cpu().numpy() for name in ("input_ids", "attention_mask"))
-        unknown = (labels == IGNORED).all(1) | (batch.rows < self.options.samples) | (self.kind == "text")
-        unknown &= can_generate(model, self.kind == "text")
+        without = (labels == IGNORED).all(1)
+        unknown = without | (batch.rows < self.options.samples) | (self.kind == "text")
+        unknown &= can_generate(model, self.kind == "text", bool(without.any()))
         prompts = last_prompts(ids, mask, labels)
         chosen, outputs.replies = np.flatnonzero(unknown), {}
         if len(chosen):
