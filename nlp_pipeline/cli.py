@@ -13,6 +13,7 @@ import typer
 
 from .devices import launched_processes, launched_rank, leave_processes
 from .errors import NlpPipelineError, StorageError
+from .export.commands import export
 from .registry import commands as registry_commands
 from .secrets import redact
 from .serving import commands as serving_commands
@@ -264,6 +265,7 @@ def schema(
 
 
 app.command()(track)
+app.command()(export)
 registry_commands.register(app)
 serving_commands.register(app)
 

@@ -103,6 +103,13 @@ class RegistryError(NlpPipelineError):
     heading = "The registry has problems"
 
 
+class ExportError(NlpPipelineError):
+    """An export doesn't predict what the model predicts. It is not left on the disk."""
+
+    exit_code = 5
+    heading = "The export is not what the model is"
+
+
 class MissingExtraError(NlpPipelineError):
     """A feature needs a package that is an extra of this one."""
 

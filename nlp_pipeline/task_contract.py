@@ -47,7 +47,7 @@ class TaskContract:
     draws_tokens: ClassVar[bool] = False
     """Whether `augment` puts tokens into a batch that the rows don't have."""
     generates: ClassVar[bool] = False
-    """Whether it predicts generated texts, as the section `generation` has it."""
+    """Whether predictions are texts made token by token by the model's own `generate`, as `generation` has it."""
     summary: ClassVar[str] = ""
     """One sentence for `nlp-pipeline --help` and the model card."""
 

@@ -9,7 +9,7 @@ import yaml
 from multi_process.launching import TRAIN, launch
 from safetensors.numpy import load_file
 
-from nlp_pipeline import DataError, Recipe
+from nlp_pipeline import ConfigError, DataError, Recipe
 from nlp_pipeline.training.inputs import InputMaker
 from nlp_pipeline.training.optimization import make_optimizer
 from nlp_pipeline.training.step import Stepper
@@ -158,6 +158,34 @@ class RecipeContract:
         assert len(ours) == len(theirs) == len(self.plain)
         for found, wanted in zip(ours, theirs, strict=True):
             assert found == (pytest.approx(wanted, abs=1e-4) if isinstance(wanted, float) else wanted)
+
+    @pytest.mark.slow
+    def test_an_exported_graph_predicts_the_same(self, tiny_model, tmp_path):
+        pytest.importorskip("onnxruntime")
+        from nlp_pipeline.export.exporting import export
+
+        recipe = self.make(tiny_model, tmp_path / "run")
+        recipe.run(progress=False)
+        trust = recipe.config.recipe is not None
+        if recipe.auto_model == "AutoModelForSeq2SeqLM":
+            with pytest.raises(ConfigError, match="take --to merged"):
+                export(recipe.run_directory.path, ["onnx"], progress=False)
+            folder = export(recipe.run_directory.path, ["merged"], progress=False)["variants"][-1]["folder"]
+            assert Recipe.from_pretrained(folder).predict(self.plain) == recipe.predict(self.plain)
+            return
+        made = export(recipe.run_directory.path, ["onnx"], trust_remote_code=trust, progress=False)
+        variant = made["variants"][-1]
+        assert variant["largest"] < 1e-5
+        again = Recipe.from_pretrained(variant["folder"], trust_remote_code=trust)
+        if recipe.generates:
+            assert variant["differing"] is None
+            with pytest.raises(ConfigError, match="it doesn't generate texts; take the run itself"):
+                again.predict(self.plain)
+            return
+        assert variant["differing"] == 0
+        for one, other in zip(recipe.predict(self.plain, exact=True), again.predict(self.plain), strict=True):
+            expected, found = one["prediction"], other["prediction"]
+            assert found == (pytest.approx(expected, rel=1e-4, abs=1e-4) if isinstance(expected, float) else expected)
 
     @pytest.mark.multi_process
     def test_two_processes_equal_one(self, tiny_model, tmp_path):

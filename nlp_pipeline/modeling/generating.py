@@ -15,14 +15,25 @@ if TYPE_CHECKING:
     import torch
 
 
-def can_generate(model: Any, needed: bool) -> bool:
+def can_generate(model: Any, needed: bool, asked: bool = False) -> bool:
     """Whether a model can generate now: not in shards, where every process would have to make as many tokens.
 
+    Args:
+        needed: the scores are of generated texts.
+        asked: there are rows that have no text, such as those to predict for.
+
     Raises:
-        ConfigError: it can't, and it is needed.
+        ConfigError: it can't, and it is needed; or it never can, and is asked for one.
     """
     from .sharding import is_sharded
 
+    if not hasattr(getattr(model, "module", model), "generate"):
+        if needed or asked:
+            raise ConfigError(
+                "an ONNX export gives the logits of given tokens, it doesn't generate texts; take the run itself, or "
+                "its export with --to merged"
+            )
+        return False
     if not is_sharded(model):
         return True
     if needed:

@@ -24,30 +24,39 @@ if TYPE_CHECKING:
 
 def loaded_model(recipe: "Recipe") -> tuple[Any, Any]:
     """The fine-tuned model as it lies on disk, in full precision, and its encoder. Loaded once."""
-    from ..modeling.loading import load_model
-
     if recipe._model_folder is None:
         raise ConfigError("there is no trained model yet: call run() or fit() first, or load one with from_pretrained")
     if recipe._loaded is None:
-        saved = recipe.config.model.model_copy(
-            update={
-                "name": literal(recipe._model_folder.resolve()),
-                "sha256": None,
-                "revision": None,
-                "tokenizer": None,
-                "architecture": None,
-                "layers": None,
-                "quantization": None,
-            }
-        )
-        model = load_model(saved, recipe.auto_model, {})
+        from ..export.onnx_model import exported_model
+
+        exported = exported_model(recipe._model_folder, recipe.config.model)
+        model = plain_model(recipe, recipe._model_folder) if exported is None else exported
         if not hasattr(recipe, "encoder"):
             recipe.restore(model.config)
             make_encoder(recipe)
-        run_packed(recipe, model)
+        if exported is None:
+            run_packed(recipe, model)
         release_collector()
         recipe._loaded = (model.to(recipe.accelerator.device), recipe.encoder)
     return recipe._loaded
+
+
+def plain_model(recipe: "Recipe", folder: Path) -> Any:
+    """The transformers model of a folder, in float32."""
+    from ..modeling.loading import load_model
+
+    saved = recipe.config.model.model_copy(
+        update={
+            "name": literal(folder.resolve()),
+            "sha256": None,
+            "revision": None,
+            "tokenizer": None,
+            "architecture": None,
+            "layers": None,
+            "quantization": None,
+        }
+    )
+    return load_model(saved, recipe.auto_model, {})
 
 
 def predict_windows(
@@ -116,6 +125,7 @@ def predict_window(
     accelerator, size = recipe.accelerator, recipe.config.batch.evaluation
     made = preprocess or recipe.preprocess
     table = recipe.complete(tokenize_window(rows, lambda part: made(part, encoder)))
+    exact = exact or getattr(model, "exact", False)
     if exact or accelerator.mixed_precision != "bf16" or recipe.unsure([]) is None:
         return predict_table(recipe, model, table, accelerator, size, bar, collect=collect)
     with accelerator.autocast():

@@ -38,14 +38,17 @@ class GeneratedText(LanguageModeling):
         """Texts, or log-likelihoods of the right ones."""
         return "text" if self.options.scores == "generated" else "likelihood"
 
-    def wanted(self, batch: "Batch", unknown: np.ndarray) -> np.ndarray:
+    def wanted(self, model: Any, batch: "Batch", unknown: np.ndarray) -> np.ndarray:
         """int64[n], places in a batch that texts are generated for: where they are scored, shown or asked for.
 
         Args:
             unknown: bool[examples], those whose text isn't known.
         """
+        from ..modeling.generating import can_generate
+
         chosen = unknown | (batch.rows < self.options.samples) | (self.kind == "text")
-        return np.flatnonzero(chosen)
+        able = can_generate(model, self.kind == "text", bool(unknown.any()))
+        return np.flatnonzero(chosen & able)
 
     def generation_entries(self) -> dict[str, Any]:
         """Entries of transformers' GenerationConfig that follow from the tokenizer."""

@@ -64,12 +64,12 @@ class InstructionTuning(ChatModeling, GeneratedText):
 
     def infer(self, model: Any, batch: "Batch") -> Any:
         """With `generated`: the ids of replies by place in the batch."""
-        from ..modeling.generating import can_generate, generate_replies, generation_config, last_prompts
+        from ..modeling.generating import generate_replies, generation_config, last_prompts
 
         outputs, labels = self.forward(model, batch), batch.targets["labels"].cpu().numpy()
         ids, mask = (batch.inputs[name].cpu().numpy() for name in ("input_ids", "attention_mask"))
-        chosen, outputs.generated = self.wanted(batch, (labels == IGNORED).all(1)), {}
-        if len(chosen) and can_generate(model, self.kind == "text"):
+        chosen, outputs.generated = self.wanted(model, batch, (labels == IGNORED).all(1)), {}
+        if len(chosen):
             prompts = last_prompts(ids, mask, labels)
             config = generation_config(model, self.config.generation, **self.generation_entries())
             found = generate_replies(model, [prompts[place] for place in chosen], config, self.seed(batch))

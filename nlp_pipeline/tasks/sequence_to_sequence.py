@@ -119,14 +119,14 @@ class SequenceToSequence(GeneratedText):
 
     def infer(self, model: Any, batch: "Batch") -> Any:
         """With `generated`: the ids of texts by place in the batch."""
-        from ..modeling.generating import can_generate, generate, generation_config, up_to_end
+        from ..modeling.generating import generate, generation_config, up_to_end
 
         known = "labels" in batch.targets
         outputs: Any = self.forward(model, batch) if known else SimpleNamespace()
-        chosen, outputs.generated = self.wanted(batch, np.full(len(batch.rows), not known)), {}
+        chosen, outputs.generated = self.wanted(model, batch, np.full(len(batch.rows), not known)), {}
         if known:
             chosen = chosen[batch.targets["first"].cpu().numpy()[chosen]]
-        if len(chosen) and can_generate(model, self.kind == "text"):
+        if len(chosen):
             config = generation_config(model, self.config.generation, **self.generation_entries())
             mask = batch.inputs["attention_mask"][chosen]
             longest = int(mask.sum(1).max())

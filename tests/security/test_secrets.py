@@ -119,6 +119,19 @@ def test_a_whole_run_leaves_no_secret(start, tmp_path):
     assert written["data"]["test"].endswith("?secret=***")
 
 
+@pytest.mark.slow
+def test_an_export_leaves_no_secret(start, tmp_path):
+    pytest.importorskip("onnxruntime")
+    first = start("train", "x.yaml")
+    assert first.returncode == 0, first.stderr
+    targets = ("onnx", "onnx-int8", "exported-program", "merged")
+    again = start("export", "run", *(word for target in targets for word in ("--to", target)))
+    assert again.returncode == 0, again.stderr
+    assert "the run's data can't be read again" in again.stdout  # a password that was hidden is no password
+    assert {path.name for path in (tmp_path / "run" / "export").iterdir()} == {*targets}
+    assert_unseen(tmp_path, first, again)
+
+
 def test_a_crash_in_training_shows_a_traceback_without_secrets(start, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "x").touch()

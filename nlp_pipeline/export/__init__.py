@@ -1,0 +1,1 @@
+"""Finished runs in the forms that other runtimes take: checked against the PyTorch model before they are there."""
