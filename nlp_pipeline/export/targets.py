@@ -52,7 +52,7 @@ def graph_problems(names: Sequence[str], auto_model: str) -> list[str]:
     if not graphs or auto_model != "AutoModelForSeq2SeqLM":
         return []
     return [
-        f"--to {', '.join(graphs)}: an encoder-decoder writes its texts by `generate`, which a graph of one pass isn't; "
+        f"--to {', '.join(graphs)}: an encoder-decoder writes texts by `generate`, which no graph of one pass is; "
         "take --to merged, a folder that transformers loads"
     ]
 
