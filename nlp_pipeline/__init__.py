@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .tasks.preference_tuning import PreferenceTuning
     from .tasks.question_answering import QuestionAnswering
     from .tasks.reranking import Reranking
+    from .tasks.sentence_embedding import SentenceEmbedding
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
 
@@ -33,6 +34,7 @@ _PLACES = {
     "PreferenceTuning": "tasks.preference_tuning",
     "QuestionAnswering": "tasks.question_answering",
     "Reranking": "tasks.reranking",
+    "SentenceEmbedding": "tasks.sentence_embedding",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",
@@ -56,6 +58,7 @@ __all__ = [
     "QuestionAnswering",
     "Recipe",
     "Reranking",
+    "SentenceEmbedding",
     "TextClassification",
     "TokenClassification",
     "load_config",

@@ -158,6 +158,7 @@ def code_version(owner: Any) -> str:
         messages,
         squad,
         tags,
+        text_groups,
         text_windows,
         token_table,
     )
@@ -165,7 +166,8 @@ def code_version(owner: Any) -> str:
     digest = hashlib.sha256()
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
     helpers = (
-        candidates, chat, choices, documents, masking, messages, token_table, text_windows, squad, labels, tags,
+        candidates, chat, choices, documents, masking, messages, token_table, text_groups, text_windows, squad, labels,
+        tags,
     )  # fmt: skip
     for module in (sys.modules[__name__], *helpers):
         digest.update(inspect.getsource(module).encode())

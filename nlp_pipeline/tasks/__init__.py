@@ -18,6 +18,7 @@ TASKS = {
     "token-classification": "token_classification:TokenClassification",
     "multiple-choice": "multiple_choice:MultipleChoice",
     "text-ranking": "reranking:Reranking",
+    "sentence-similarity": "sentence_embedding:SentenceEmbedding",
     "text-generation": "causal_language_modeling:CausalLanguageModeling",
     "instruction-tuning": "instruction_tuning:InstructionTuning",
     "preference-tuning": "preference_tuning:PreferenceTuning",
