@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
     from .tasks.causal_language_modeling import CausalLanguageModeling
+    from .tasks.few_shot_classification import FewShotClassification
     from .tasks.instruction_tuning import InstructionTuning
     from .tasks.masked_language_modeling import MaskedLanguageModeling
     from .tasks.multiple_choice import MultipleChoice
@@ -28,6 +29,7 @@ _PLACES = {
     "load_config": "config",
     "Recipe": "recipe",
     "CausalLanguageModeling": "tasks.causal_language_modeling",
+    "FewShotClassification": "tasks.few_shot_classification",
     "InstructionTuning": "tasks.instruction_tuning",
     "MaskedLanguageModeling": "tasks.masked_language_modeling",
     "MultipleChoice": "tasks.multiple_choice",
@@ -49,6 +51,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "FewShotClassification",
     "InstructionTuning",
     "MaskedLanguageModeling",
     "ModelError",

@@ -144,6 +144,13 @@ class TaskContract:
     def write_beside(self, model: Any, folder: "Path") -> None:
         """Write what the saved model needs beside its weights, config and tokenizer, which lie in the folder."""
 
+    def fit_rest(self, model: Any) -> None:
+        """Learn from the training rows what isn't learned by gradient, such as a head fitted on embeddings.
+
+        Called on every process before each evaluation, and at the end with the weights that were saved, after which
+        `write_beside` is called once more.
+        """
+
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """The tokenized rows with what another model says of them, by `with_columns`; called on every process.
 

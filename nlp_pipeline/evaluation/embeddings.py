@@ -58,13 +58,13 @@ def embedding_outputs(
     return Outputs("retrieval", np.concatenate(values), references.astype(np.int64))
 
 
-def starting_model(recipe: "Recipe") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
-    """The model that training started from, untouched, as a baseline."""
+def starting_values(recipe: "Recipe") -> "Callable[[datasets.Dataset], Sequence[np.ndarray]]":
+    """What the model that training started from, untouched, says of some rows."""
     from ..data.tokenization import tokenize_window
     from ..stages.reference import reference_values
 
-    def embed(rows: "datasets.Dataset") -> Outputs:
+    def embed(rows: "datasets.Dataset") -> Sequence[np.ndarray]:
         table = tokenize_window(rows, lambda part: recipe.preprocess(part, recipe.encoder))
-        return recipe.outputs(reference_values(recipe, table, recipe.config.model, exact=True), rows)
+        return reference_values(recipe, table, recipe.config.model, exact=True)
 
-    return "the model before training", embed
+    return embed

@@ -47,7 +47,7 @@ def write_modules(folder: Path, model: Any, max_length: int, pooling: Pooling, n
     features = {"word_embedding_dimension": model.config.hidden_size}
     pooling_settings = features | {f"pooling_mode_{name}": chosen for name, chosen in modes.items()}
     for path in paths[1:]:
-        (folder / path).mkdir()
+        (folder / path).mkdir(exist_ok=True)
     for name, content in (
         ("modules.json", modules),
         ("sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False}),

@@ -70,9 +70,22 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     accelerator.wait_for_everyone()
     recipe.state = state
     recipe._model_folder, recipe._loaded = run.model, None
+    if type(recipe).fit_rest is not TaskContract.fit_rest:
+        fit_rest_of_saved(recipe)
     if recipe.tuned and "validation" in recipe.tables:
         tune_saved(recipe)
     return state
+
+
+def fit_rest_of_saved(recipe: "Recipe") -> None:
+    """Fit what isn't learned by gradient with the weights that were saved, and save it too."""
+    from .predicting import loaded_model
+
+    model, _ = loaded_model(recipe)
+    recipe.fit_rest(model)
+    if recipe.accelerator.is_main_process:
+        recipe.write_beside(model, recipe.run_directory.model)
+    recipe.accelerator.wait_for_everyone()
 
 
 def tune_saved(recipe: "Recipe") -> None:
@@ -147,6 +160,7 @@ def validation_scores(recipe: "Recipe", model: Any, step: int) -> dict[str, floa
     assert recipe.splits.validation is not None
     rows = recipe.splits.validation
     shown: list[dict[str, Any]] = []
+    recipe.fit_rest(model)
 
     def keep(records: list[dict[str, Any]]) -> None:
         if not shown:  # the first window's

@@ -16,7 +16,7 @@ from ..data.fields import Field
 from ..data.labels import column
 from ..data.text_groups import COLUMNS, keys_of, sole_labels, text_groups
 from ..data.token_table import grouped
-from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_model
+from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_values
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
 
@@ -210,7 +210,8 @@ class SentenceEmbedding(Recipe):
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """The starting model as it was."""
-        return starting_model(self)
+        embed = starting_values(self)
+        return "the model before training", lambda rows: self.outputs(embed(rows), rows)
 
     def write_beside(self, model: Any, folder: Path) -> None:
         """What sentence-transformers reads."""
