@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, ModelError, NlpPipelineError
     from .recipe import Recipe
     from .tasks.causal_language_modeling import CausalLanguageModeling
+    from .tasks.few_shot_classification import FewShotClassification
     from .tasks.instruction_tuning import InstructionTuning
     from .tasks.masked_language_modeling import MaskedLanguageModeling
     from .tasks.multiple_choice import MultipleChoice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .tasks.question_answering import QuestionAnswering
     from .tasks.reranking import Reranking
     from .tasks.sequence_to_sequence import Summarization, TextToText
+    from .tasks.sentence_embedding import SentenceEmbedding
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
     from .tasks.translation import Translation
@@ -29,6 +31,7 @@ _PLACES = {
     "load_config": "config",
     "Recipe": "recipe",
     "CausalLanguageModeling": "tasks.causal_language_modeling",
+    "FewShotClassification": "tasks.few_shot_classification",
     "InstructionTuning": "tasks.instruction_tuning",
     "MaskedLanguageModeling": "tasks.masked_language_modeling",
     "MultipleChoice": "tasks.multiple_choice",
@@ -38,6 +41,7 @@ _PLACES = {
     "Summarization": "tasks.sequence_to_sequence",
     "TextToText": "tasks.sequence_to_sequence",
     "Translation": "tasks.translation",
+    "SentenceEmbedding": "tasks.sentence_embedding",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "NlpPipelineError": "errors",
@@ -52,6 +56,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "FewShotClassification",
     "InstructionTuning",
     "MaskedLanguageModeling",
     "ModelError",
@@ -61,6 +66,7 @@ __all__ = [
     "QuestionAnswering",
     "Recipe",
     "Reranking",
+    "SentenceEmbedding",
     "Summarization",
     "TextClassification",
     "TextToText",

@@ -31,6 +31,7 @@ def save_model(recipe: "Recipe", model: Any, tokenizer: Any, max_length: int, fo
     with quiet_transformers():
         model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
+    recipe.write_beside(model, aside)
     write_recipe(recipe, max_length, aside)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)

@@ -13,6 +13,8 @@ from .data.labels import Labels
 from .evaluation.metrics import Kind, Outputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import datasets
     import pyarrow as pa
     import torch
@@ -48,6 +50,10 @@ class TaskContract:
     """Whether `augment` puts tokens into a batch that the rows don't have."""
     generates: ClassVar[bool] = False
     """Whether predictions are texts made token by token by the model's own `generate`, as `generation` has it."""
+    library: ClassVar[str] = "transformers"
+    """The library that loads the saved model, as the Hub calls it."""
+    unused_parameters: ClassVar[tuple[str, ...]] = ()
+    """Globs over names of parameters that play no part in the outputs; they are not trained."""
     summary: ClassVar[str] = ""
     """One sentence for `nlp-pipeline --help` and the model card."""
 
@@ -92,6 +98,10 @@ class TaskContract:
         Must keep `row_id` and the order.
         """
         return rows
+
+    def input_columns(self) -> tuple[Column, ...]:
+        """The columns that rows to predict for are read from: labels they may have are not even looked at."""
+        return tuple(column for column in self.columns() if not column.is_label)
 
     def stratify(self) -> str | None:
         """The column whose values a carved split keeps in proportion."""
@@ -144,6 +154,16 @@ class TaskContract:
     def ready_model(self, model: Any) -> None:
         """Set what the saved model needs beside its config."""
 
+    def write_beside(self, model: Any, folder: "Path") -> None:
+        """Write what the saved model needs beside its weights, config and tokenizer, which lie in the folder."""
+
+    def fit_rest(self, model: Any) -> None:
+        """Learn from the training rows what isn't learned by gradient, such as a head fitted on embeddings.
+
+        Called on every process before each evaluation, and at the end with the weights that were saved, after which
+        `write_beside` is called once more.
+        """
+
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """The tokenized rows with what another model says of them, by `with_columns`; called on every process.
 
@@ -186,6 +206,15 @@ class TaskContract:
     def infer(self, model: Any, batch: "Batch") -> Any:
         """The outputs at evaluation and prediction, as `collect` reads them, and `loss` where there are targets."""
         return self.forward(model, batch)
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether what an example adds to the loss depends on the others of the optimizer step.
+
+        Then `loss` reads of the outputs `representations` alone, float[sequences, features], which `forward` has to
+        give; it is called with those of all micro-batches and processes together.
+        """
+        return False
 
     def has_loss(self, targets: Mapping[str, "torch.Tensor"]) -> bool:
         """Whether a batch has what the loss needs; rows to predict for have no labels."""

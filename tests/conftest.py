@@ -80,6 +80,21 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
 
 
+@pytest.fixture(scope="session")
+def lively_bert(tiny_bert: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """With larger weights: of texts that a model takes for one, the gradients cancel down to their rounding."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder, model = tmp_path_factory.mktemp("models"), AutoModel.from_pretrained(tiny_bert)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6 if parameter.dim() > 1 else 1)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
+    return str(folder)
+
+
 def write_tiny_bert(folder: Path) -> str:
     """What the fixture `tiny_bert` gives, in a folder of one's own."""
     import torch

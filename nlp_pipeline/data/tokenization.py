@@ -1,6 +1,7 @@
 """Text to token ids, in Arrow form, kept in a cache whose key names everything the ids depend on."""
 
 import hashlib
+import importlib
 import inspect
 import json
 import os
@@ -145,30 +146,20 @@ def cache_root(configured: str | None = None) -> Path:
     return expanded_path(chosen) / "tokenized"
 
 
+HELPERS = (
+    "candidates", "chat", "choices", "documents", "labels", "masking", "messages", "squad", "tags", "targets",
+    "text_groups", "text_windows", "token_table",
+)  # fmt: skip
+"""Modules beside this one whose code makes token ids, too."""
+
+
 def code_version(owner: Any) -> str:
     """SHA-256 over the source that makes token ids: this module, its helpers, and the task's with its parents'."""
     from ..recipe import Recipe
-    from . import (
-        candidates,
-        chat,
-        choices,
-        documents,
-        labels,
-        masking,
-        messages,
-        squad,
-        tags,
-        targets,
-        text_windows,
-        token_table,
-    )
 
     digest = hashlib.sha256()
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
-    helpers = (
-        candidates, chat, choices, documents, masking, messages, token_table, text_windows, squad, labels, tags,
-        targets,
-    )  # fmt: skip
+    helpers = [importlib.import_module(f"{__package__}.{name}") for name in HELPERS]
     for module in (sys.modules[__name__], *helpers):
         digest.update(inspect.getsource(module).encode())
     for cls in classes:

@@ -27,7 +27,7 @@ def card_text(recipe: "Recipe", results: Mapping[str, Any]) -> str:
     main = {k: v for k, v in scores.items() if "/" not in k}
     data_name = _data_name(recipe)
     header = {
-        "library_name": "transformers",
+        "library_name": recipe.library,
         "pipeline_tag": recipe.pipeline_tag or recipe.task,
         "tags": ["nlp-pipeline"],
         "model-index": [

@@ -157,7 +157,8 @@ def load_model(
         **quantized,
     )
     fresh = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    head = {name for name in model.state_dict() if not name.startswith(model.base_model_prefix + ".")}
+    base = model.base_model_prefix + "."
+    head = set() if model.base_model is model else {n for n in model.state_dict() if not n.startswith(base)}
     foreign = "id2label" in settings and (before is None or before.names != tuple(settings["id2label"].values()))
     if foreign and not head <= fresh:
         drawn = cls.from_config(model.config).state_dict()

@@ -66,6 +66,14 @@ def freeze(model: Any, patterns: Sequence[str]) -> int:
     return frozen
 
 
+def leave_alone(model: Any, patterns: Sequence[str]) -> int:
+    """Stop parameters from training that play no part in the outputs, where there are any. Returns how many numbers."""
+    found = [p for name, p in model.named_parameters() if any(fnmatch.fnmatchcase(name, glob) for glob in patterns)]
+    for parameter in found:
+        parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in found)
+
+
 def _matches(pattern: str, name: str, parameter: "torch.nn.Parameter", embedding_ids: set[int], base: str) -> bool:
     if pattern == "embeddings":
         return id(parameter) in embedding_ids or "embeddings." in name

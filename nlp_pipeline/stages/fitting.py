@@ -70,9 +70,22 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     accelerator.wait_for_everyone()
     recipe.state = state
     recipe._model_folder, recipe._loaded = run.model, None
+    if type(recipe).fit_rest is not TaskContract.fit_rest:
+        fit_rest_of_saved(recipe)
     if recipe.tuned and "validation" in recipe.tables:
         tune_saved(recipe)
     return state
+
+
+def fit_rest_of_saved(recipe: "Recipe") -> None:
+    """Fit what isn't learned by gradient with the weights that were saved, and save it too."""
+    from .predicting import loaded_model
+
+    model, _ = loaded_model(recipe)
+    recipe.fit_rest(model)
+    if recipe.accelerator.is_main_process:
+        recipe.write_beside(model, recipe.run_directory.model)
+    recipe.accelerator.wait_for_everyone()
 
 
 def tune_saved(recipe: "Recipe") -> None:
@@ -100,12 +113,12 @@ def _model_to_train(recipe: "Recipe", whole: bool = False) -> "tuple[Any, int]":
         whole: not in 4 bits, whatever the recipe says.
     """
     from ..modeling.loading import load_model
-    from ..modeling.parameters import add_lora, freeze
+    from ..modeling.parameters import add_lora, freeze, leave_alone
 
     config = recipe.config
     source = config.model.model_copy(update={"quantization": None}) if whole else config.model
     model = load_model(source, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
-    frozen = freeze(model, config.training.freeze)
+    frozen = freeze(model, config.training.freeze) + leave_alone(model, recipe.unused_parameters)
     run_packed(recipe, model)
     if config.training.lora:
         model = add_lora(model, config.training.lora, recipe.lora_task_type)
@@ -147,6 +160,7 @@ def validation_scores(recipe: "Recipe", model: Any, step: int) -> dict[str, floa
     assert recipe.splits.validation is not None
     rows = recipe.splits.validation
     shown: list[dict[str, Any]] = []
+    recipe.fit_rest(model)
 
     def keep(records: list[dict[str, Any]]) -> None:
         if not shown:  # the first window's

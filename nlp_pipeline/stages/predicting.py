@@ -80,7 +80,7 @@ def open_source(recipe: "Recipe", rows: Any, ids: Sequence[Any] | None = None) -
     from ..data.streaming import RecordRows, open_rows
     from ..standard_input import row_windows
 
-    columns = [column for column in recipe.columns() if not column.is_label]
+    columns = recipe.input_columns()
     size = recipe.config.batch.window
     if isinstance(rows, io.TextIOBase):
         arriving = from_main((row_windows(cast(TextIO, rows), size) if recipe.is_main_process else ()), recipe)

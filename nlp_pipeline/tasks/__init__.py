@@ -18,6 +18,8 @@ TASKS = {
     "token-classification": "token_classification:TokenClassification",
     "multiple-choice": "multiple_choice:MultipleChoice",
     "text-ranking": "reranking:Reranking",
+    "sentence-similarity": "sentence_embedding:SentenceEmbedding",
+    "few-shot-classification": "few_shot_classification:FewShotClassification",
     "text-generation": "causal_language_modeling:CausalLanguageModeling",
     "instruction-tuning": "instruction_tuning:InstructionTuning",
     "preference-tuning": "preference_tuning:PreferenceTuning",

@@ -244,18 +244,34 @@ class Stepper:
 
     def _gradient(self, given: StepInput) -> "torch.Tensor":
         """Gradients of the mean loss over the global batch, and this process's part of that loss."""
+        passes = [(b, 1.0) for b in self._split(given)] + [(b, 0.0) for b in given.fillers]
+        self.seed(given)
+        if not self.recipe.whole_batch or (len(passes) == 1 and self.accelerator.num_processes == 1):
+            return self._accumulate(given, passes)
+        from .whole_batch import pulls
+
+        loss, gradients = pulls(self, given, passes)
+        self._accumulate(given, passes, gradients)
+        return loss
+
+    def seed(self, given: StepInput, *part: int) -> None:
+        """Seed what the forward passes of a step draw, or one `part` of them.
+
+        Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
+        """
         import torch
 
-        # Dropout depends on (seed, step, process) alone, so a resumed run draws what the uninterrupted one did.
-        entropy = (self.training.seed, given.number, self.accelerator.process_index)
+        entropy = (self.training.seed, given.number, self.accelerator.process_index, *part)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        return self._accumulate(given, [(b, 1.0) for b in self._split(given)] + [(b, 0.0) for b in given.fillers])
 
-    def _accumulate(self, given: StepInput, passes: list[tuple[Batch, float]]) -> "torch.Tensor":
+    def _accumulate(
+        self, given: StepInput, passes: list[tuple[Batch, float]], pulls: "list[torch.Tensor] | None" = None
+    ) -> "torch.Tensor":
         """Gradients of a loss that is a sum over examples: each micro-batch's are added to those before.
 
         Args:
             passes: micro-batches, with 1, or 0 for one that counts for nothing.
+            pulls: for each, the gradient of a loss over the whole batch by its representations, in place of the loss.
         """
         import torch
 
@@ -263,8 +279,14 @@ class Stepper:
         total = torch.zeros((), device=accelerator.device)
         for number, (batch, counts) in enumerate(passes):
             batch.to(accelerator.device)
-            with self._exchange(last=number == len(passes) - 1), self.packed(batch):
-                loss = self.recipe.training_loss(self.recipe.forward(self.model, batch), batch.targets) * counts
+            if pulls is not None:
+                self.seed(given, number)
+            with self.exchange(last=number == len(passes) - 1), self.packed(batch):
+                outputs = self.recipe.forward(self.model, batch)
+                if pulls is None:
+                    loss = self.recipe.training_loss(outputs, batch.targets) * counts
+                else:
+                    loss = (outputs.representations.float() * pulls[number]).sum() * counts
                 # Gradients are averaged over processes; the factor makes the average a sum.
                 accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
             total += loss.detach() / max(given.weight, 1e-12)
@@ -285,7 +307,7 @@ class Stepper:
         parts = [part for batch in given.batches for part in np.array_split(batch.rows, 2**self.splits) if len(part)]
         return [self.recipe.batch(self.table, part, given.epoch) for part in parts]
 
-    def _exchange(self, last: bool) -> Any:
+    def exchange(self, last: bool) -> Any:
         """Exchange gradients with the other processes only in the last micro-batch.
 
         A model in shards does so every time: the gradient of the whole of it would not fit on one process.

@@ -88,8 +88,9 @@ def wants_scores(name: str) -> bool:
 
 def _builtin(name: str, outputs: Outputs) -> dict[str, float]:
     columns: dict[str, Any] = {"predictions": outputs.predictions, "references": outputs.references}
-    if METRICS[name].needs_scores and outputs.scores is None:
-        return METRICS[name].values(outputs)  # `evaluate` has no column for the references' scores alone
+    # `evaluate` has no column for the references' scores alone, nor anything that metrics have in common.
+    if (METRICS[name].needs_scores and outputs.scores is None) or outputs.kind == "retrieval":
+        return METRICS[name].values(outputs)
     if METRICS[name].needs_scores:
         columns = {"prediction_scores": outputs.scores, "references": outputs.references}
     result: dict[str, float] = load_metric(name).compute(**columns, label_names=outputs.label_names)

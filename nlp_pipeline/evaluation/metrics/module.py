@@ -112,8 +112,8 @@ class BuiltinMetric(evaluate.Metric):
 
     def _kind(self, references: list[Any]) -> Kind:
         """The kind of prediction, which the references' shape decides where a metric fits several."""
-        if len(self.spec.kinds) == 1:
-            return next(iter(self.spec.kinds))
+        if "multi_label" not in self.spec.kinds:
+            return next(kind for kind in KINDS if kind in self.spec.kinds)
         return "multi_label" if np.ndim(_concatenate(references)) == 2 else "single_label"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ KINDS: dict[Kind, KindSpec] = {
     "likelihood": KindSpec("float64", "[float64]"),
     "ranking": KindSpec("[float64]", "[float64]", ragged=True),
     "preference": KindSpec("[float64]", "[float64]"),
+    "retrieval": KindSpec("[float64]", "[int64]"),
 }
 """The kinds of prediction; a new one needs a line here, one in `Outputs`, and metrics that name it."""
 
@@ -60,6 +62,9 @@ class Outputs:
     | preference   | float[n, 2], rewards of the chosen | None                                |
     |              | and the rejected reply; float[n,   |                                     |
     |              | 2], their log-likelihoods in nats  |                                     |
+    | retrieval    | float[n, features], embeddings;    | None                                |
+    |              | int64[n, 3]: what a text is, as in |                                     |
+    |              | `retrieval`, its key and its text  |                                     |
 
     `scores` are probabilities, or None where no metric asked for them. `reference_scores` float[n] may stand in for
     them: each row's probability of its reference, a single_label row's share in the log loss. `label_names` has one
@@ -95,6 +100,11 @@ class Outputs:
                 raise ValueError(
                     f"sentence {index} has {len(predicted)} predicted tags and {len(expected)} reference tags"
                 )
+
+    @cached_property
+    def memo(self) -> dict[str, Any]:
+        """What several metrics have in common, computed once for these outputs."""
+        return {}
 
     def __len__(self) -> int:
         """Number of rows: texts, pairs, or sentences for tags."""

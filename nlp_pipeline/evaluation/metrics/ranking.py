@@ -13,6 +13,7 @@ import numpy as np
 
 from nlp_pipeline.evaluation.metrics.counts import Floats, Tally, sums_tally
 from nlp_pipeline.evaluation.metrics.outputs import Outputs
+from nlp_pipeline.evaluation.metrics.retrieval import rankings
 
 Rows = Sequence[Any] | np.ndarray[Any, Any]
 PLACES = 10
@@ -82,26 +83,43 @@ def in_order(scores: Rows, relevance: Rows) -> Floats:
 
 
 def ranking(outputs: Outputs, name: str, *, counted: Floats | None = None) -> dict[str, float]:
-    """The mean over rows of one of `mrr@10`, `ndcg@10` and `map`; rows without anything relevant are left out."""
+    """The mean over rows or queries of one of NAMES; those without anything relevant are left out."""
     *sums, rows = _columns(outputs).sum(0) if counted is None else counted
     return {name: float(sums[NAMES.index(name)] / rows) if rows else float("nan")}
 
 
-NAMES = (f"mrr@{PLACES}", f"ndcg@{PLACES}", "map")
+NAMES = (f"mrr@{PLACES}", f"ndcg@{PLACES}", "map", "recall@1", f"recall@{PLACES}", "nearest_neighbour_accuracy")
 
 
 def tally(outputs: Outputs) -> Tally:
-    """The sums that all three are functions of."""
+    """The sums that all of them are functions of."""
     return sums_tally(_columns(outputs))
 
 
 def _columns(outputs: Outputs) -> Floats:
-    """float64[rows, 4]: the three measures and 1, or 0 all along where nothing is relevant."""
-    relevance = in_order(outputs.predictions, outputs.references)
+    """float64[rows, 7]: the measures and 1, or 0 all along where nothing is relevant."""
+    if outputs.kind != "retrieval":
+        relevance = in_order(outputs.predictions, outputs.references)
+        return _measures(relevance, (relevance > 0).sum(1).astype(np.float64))
+    if "retrieval" not in outputs.memo:
+        parts = [_measures(*part) for part in rankings(outputs)]
+        outputs.memo["retrieval"] = np.concatenate(parts) if parts else np.zeros((0, len(NAMES) + 1))
+    found: Floats = outputs.memo["retrieval"]
+    return found
+
+
+def _measures(relevance: Floats, relevant: Floats) -> Floats:
+    """float64[rows, 7] of 0/1 relevance in the order of the ranking, which may not show all that is relevant."""
+    ideal = None
+    if ((relevance > 0).sum(1) < relevant).any():
+        ideal = (np.arange(PLACES)[None, :] < relevant[:, None]).astype(np.float64)
     measures = (
         reciprocal_ranks(relevance, PLACES),
-        normalised_gains(relevance, PLACES),
-        average_precisions(relevance),
-        (relevance > 0).any(1),
+        normalised_gains(relevance, PLACES, ideal),
+        average_precisions(relevance, relevant),
+        recalls(relevance, 1, relevant),
+        recalls(relevance, PLACES, relevant),
+        reciprocal_ranks(relevance, 1),
+        relevant > 0,
     )
     return np.column_stack(measures).astype(np.float64)

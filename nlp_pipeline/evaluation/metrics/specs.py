@@ -112,14 +112,18 @@ def _average_specs() -> Iterable[MetricSpec]:
 
 
 def _ranking_specs() -> Iterable[MetricSpec]:
-    """Measures of ranked candidates."""
+    """Measures of ranked candidates, or of all the texts of a split."""
     texts = {
         "mrr@10": "mean of 1 / the place of the first relevant candidate, 0 beyond place 10",
         "ndcg@10": "discounted gain of the first 10 candidates by that of the best order",
         "map": "mean over rows of the mean precision down to each relevant candidate",
+        "recall@1": "mean share of what is relevant that stands first",
+        "recall@10": "mean share of what is relevant that stands among the first 10",
     }
     for name, text in texts.items():
-        yield _spec(name, "ranking", "ranking:ranking", text, options={"name": name})
+        yield _spec(name, "ranking retrieval", "ranking:ranking", text, options={"name": name})
+    name, text = "nearest_neighbour_accuracy", "share of texts whose most alike other text is one that belongs to them"
+    yield _spec(name, "retrieval", "ranking:ranking", text, options={"name": name})
 
 
 def _preference_specs() -> Iterable[MetricSpec]:

@@ -1,0 +1,244 @@
+"""Sentence embeddings: a vector a text, near those of texts that mean the like."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field as Setting
+
+from ..config import Config
+from ..config.schema import Section
+from ..data.candidates import score_problems
+from ..data.columns import Column
+from ..data.fields import Field
+from ..data.labels import column
+from ..data.text_groups import COLUMNS, keys_of, sole_labels, text_groups
+from ..data.token_table import grouped
+from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_values
+from ..evaluation.metrics import Kind, Outputs
+from ..recipe import Recipe
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+    import torch
+
+    from ..data.fields import Batch
+    from ..data.splits import Splits
+    from ..data.tokenization import Encoder
+
+LOSSES = {
+    "pairs": ("in_batch_negatives",),
+    "scored": ("cosent", "cosine"),
+    "labelled": ("supervised_contrastive", "batch_triplet"),
+}
+METRICS = {
+    "pairs": ("mrr@10", "ndcg@10", "recall@1", "recall@10"),
+    "scored": ("spearman", "pearson"),
+    "labelled": ("nearest_neighbour_accuracy", "map", "ndcg@10"),
+}
+
+
+class SentenceEmbedding(Recipe):
+    """A vector a text, learned from pairs of texts, with a score or without, or from labelled texts."""
+
+    task = "sentence-similarity"
+    auto_model = "AutoModel"
+    lora_task_type = "FEATURE_EXTRACTION"
+    library = "sentence-transformers"
+    unused_parameters = ("pooler.*",)
+    column_names = frozenset(column.name for columns in COLUMNS.values() for column in columns)
+    options_after_tokenization = frozenset({"loss", "temperature", "pooling", "normalize", "lowest", "highest"})
+    summary = "a vector a text, near those of texts that mean the like (sentence embeddings)"
+
+    class Options(Section):
+        """Settings of sentence embeddings."""
+
+        rows: Literal["pairs", "scored", "labelled"] = "pairs"
+        """`pairs`: an anchor and a text that belongs to it, perhaps with texts that don't (`negative`, `negatives`);
+        `scored`: two texts and how alike they are; `labelled`: a text and its label."""
+        loss: Literal["auto", "in_batch_negatives", "cosent", "cosine", "supervised_contrastive", "batch_triplet"] = (
+            "auto"
+        )
+        """Pairs: `in_batch_negatives`, the other texts of the batch being wrong answers. Scored pairs: `cosent`, by the
+        order of their cosines, or `cosine`, by how far these are from the scores. Labelled texts:
+        `supervised_contrastive`, or `batch_triplet`. `auto`: the first of these."""
+        temperature: float = Setting(0.05, gt=0)
+        """Cosines are divided by this in the loss (a scale of 20 elsewhere is 0.05 here)."""
+        pooling: Literal["mean", "cls"] = "mean"
+        """The vector of a text: the mean over its tokens, or that of its first one."""
+        normalize: bool = True
+        """Whether vectors have length 1."""
+        lowest: float = 0.0
+        """The score of texts that have nothing to do with each other (`cosine` only)."""
+        highest: float = 1.0
+        """The best score (`cosine` only)."""
+
+    options: Options
+
+    @property
+    def kind(self) -> Kind:
+        """A number a pair, or embeddings to be ranked by."""
+        return "regression" if self.options.rows == "scored" else "retrieval"
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """By what a row is."""
+        return METRICS[self.options.rows]
+
+    @property
+    def loss_name(self) -> str:
+        """The loss that is meant."""
+        return LOSSES[self.options.rows][0] if self.options.loss == "auto" else self.options.loss
+
+    @property
+    def whole_batch(self) -> bool:
+        """All but the regression of cosines compare the texts of a batch with each other."""
+        return self.loss_name != "cosine"
+
+    @classmethod
+    def check_options(cls, config: Config, options: Any) -> list[str]:
+        """Losses that need other rows, and a scale without extent."""
+        problems, fitting = [], LOSSES[options.rows]
+        if options.loss not in ("auto", *fitting):
+            problems.append(
+                f"options.loss: {options.loss} has no use for {options.rows} rows; they have {', '.join(fitting)}"
+            )
+        if options.lowest >= options.highest:
+            problems.append(f"options.highest: found {options.highest}, expected more than lowest ({options.lowest})")
+        if config.training.label_smoothing:
+            problems.append("training.label_smoothing: has no meaning for embeddings; leave it out")
+        return problems
+
+    def columns(self) -> tuple[Column, ...]:
+        """By what a row is."""
+        return COLUMNS[self.options.rows]
+
+    def input_columns(self) -> tuple[Column, ...]:
+        """A text, or two to compare."""
+        first, second = self.columns()[:2]
+        return (first,) if second.is_label else (first, replace(second, required=False))
+
+    def stratify(self) -> str | None:
+        """By label, where there is one."""
+        return "label" if self.options.rows == "labelled" else None
+
+    def learn(self, splits: "Splits") -> list[str]:
+        """Nothing is learned; the rows are checked."""
+        problems = sole_labels(splits.train) if self.options.rows == "labelled" and splits.train else []
+        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+        return problems + [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
+
+    def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
+        """Scores off the scale, where it matters."""
+        if self.loss_name != "cosine":
+            return []
+        found = column(rows, "score"), self.options.lowest, self.options.highest, column(rows, "row_id")
+        return score_problems(*found, split)
+
+    def fields(self) -> tuple[Field, ...]:
+        """A sequence a text, and what tells which of them belong together."""
+        return (
+            Field("input_ids", pad=self.pad_token_id),
+            Field("keys", "sequence", target=True),
+            Field("labels", "row", "float32" if self.options.rows == "scored" else "int64", target=True),
+        )
+
+    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
+        """Each text by itself; equal texts and equal labels get equal numbers."""
+        import pyarrow as pa
+
+        groups = text_groups(rows, self.text_columns)
+        keys = pa.array(keys_of(text for texts in groups for text in texts))
+        columns = self._encoded(groups, encoder, keys=keys)
+        if "score" in rows.column_names:
+            columns["labels"] = pa.array(rows.column("score").to_pylist(), pa.float32())
+        elif "label" in rows.column_names:
+            columns["labels"] = pa.array(keys_of(rows.column("label").to_pylist()))
+        return columns
+
+    def preprocess_inputs(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
+        """A text, or two where there are two."""
+        return self._encoded(text_groups(rows, self.text_columns[:2]), encoder)
+
+    def forward(self, model: Any, batch: "Batch") -> Any:
+        """`representations` float32[texts, features], of any length."""
+        from ..modeling.embeddings import pooled
+
+        outputs = model(**batch.inputs)
+        states, mask = outputs.last_hidden_state, batch.inputs["attention_mask"]
+        outputs.representations = pooled(states, mask, self.options.pooling)
+        return outputs
+
+    def has_loss(self, targets: "Mapping[str, torch.Tensor]") -> bool:
+        """Whether it is known which texts belong together."""
+        return "keys" in targets
+
+    def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
+        """By the option, summed over rows."""
+        from ..modeling.contrastive import embedding_loss_sum
+
+        options = self.options
+        scale = options.temperature, options.lowest, options.highest
+        return embedding_loss_sum(self.loss_name, outputs.representations, targets, *scale)
+
+    def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
+        """Rows; of labelled texts those that have another one of their label beside them."""
+        from ..modeling.contrastive import with_partners
+
+        if self.options.rows == "labelled":
+            return float(with_partners(targets["labels"]).sum())
+        return float(len(targets["sizes"]))
+
+    def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
+        """float32[texts, features] a row."""
+        from ..modeling.embeddings import unit
+
+        vectors = outputs.representations
+        found = (unit(vectors) if self.options.normalize else vectors).cpu().numpy()
+        return np.split(found, np.cumsum(batch.sizes)[:-1])
+
+    def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
+        """The embedding of a text; of two the cosine."""
+        return [{"row_id": i, **embedding_record(row)} for i, row in zip(column(rows, "row_id"), values, strict=True)]
+
+    def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
+        """Cosines beside scores, or embeddings beside what belongs together."""
+        return embedding_outputs(values, rows, self.options.rows, self.text_columns)
+
+    def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
+        """The starting model as it was."""
+        embed = starting_values(self)
+        return "the model before training", lambda rows: self.outputs(embed(rows), rows)
+
+    def write_beside(self, model: Any, folder: Path) -> None:
+        """What sentence-transformers reads."""
+        from ..modeling.embeddings import write_modules
+
+        write_modules(folder, model, self.encoder.max_length, self.options.pooling, self.options.normalize)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The names of the columns that hold texts."""
+        return tuple(c.name for c in self.columns() if c.kind in ("text", "texts"))
+
+    def _encoded(
+        self, groups: Sequence[Sequence[str]], encoder: "Encoder", **more: "pa.Array"
+    ) -> "dict[str, pa.Array]":
+        flat = encoder([text for texts in groups for text in texts]).columns()
+        return grouped(flat | more, [len(texts) for texts in groups])
+
+    def predicts(self) -> str:
+        """For the card."""
+        return "a vector a text"
+
+    def usage(self) -> str:
+        """With sentence-transformers."""
+        return (
+            "from sentence_transformers import SentenceTransformer\n\n"
+            'model = SentenceTransformer("PATH_OF_THIS_FOLDER")\n'
+            'vectors = model.encode(["a text", "another one"])\n'
+            "print(model.similarity(vectors, vectors))"
+        )
