@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .tasks.preference_tuning import PreferenceTuning
     from .tasks.question_answering import QuestionAnswering
     from .tasks.reranking import Reranking
-    from .tasks.sequence_to_sequence import Summarization, TextToText
     from .tasks.sentence_embedding import SentenceEmbedding
+    from .tasks.sequence_to_sequence import Summarization, TextToText
     from .tasks.text_classification import TextClassification
     from .tasks.token_classification import TokenClassification
     from .tasks.translation import Translation
