@@ -12,13 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from .. import __version__
-from .errors import Problem, error_response, refusals, validation_text
+from .errors import Problem, error_response, refusals
 from .guard import Guard
 from .openai import add_openai_routes
 from .reloading import Reloader
 from .rerank import add_rerank
 from .service import Service
 from .shapes.ranking import Ranking
+from .wording import validation_text
 
 
 class State(BaseModel):
