@@ -12,13 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from .. import __version__
-from .errors import Problem, error_response, refusals, validation_text
+from .errors import Problem, error_response, refusals
 from .guard import Guard
 from .openai import add_openai_routes
+from .page import add_page
 from .reloading import Reloader
 from .rerank import add_rerank
 from .service import Service
 from .shapes.ranking import Ranking
+from .wording import validation_text
 
 
 class State(BaseModel):
@@ -61,6 +63,7 @@ def create_app(service: Service, reloader: Reloader | None = None) -> FastAPI:
     _add_model_routes(app, service)
     add_openai_routes(app, service)
     _add_state_routes(app, service)
+    add_page(app, service)
     return app
 
 

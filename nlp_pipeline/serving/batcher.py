@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ..errors import DataError
 from ..secrets import redact
 from .metrics import Metrics
-from .model import Found, Question, Row, ServedModel
+from .model import Found, Question, Row, ServedModel, forget_casts, kept_casts
 from .settings import Batching
 
 logger = logging.getLogger(__name__)
@@ -132,9 +132,10 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        while (jobs := self._take()) is not None:
-            self._replace()
-            self._answer(jobs)
+        with kept_casts():
+            while (jobs := self._take()) is not None:
+                self._replace()
+                self._answer(jobs)
 
     def _replace(self) -> None:
         """Take the next model in place of the one before, if there is one."""
@@ -148,6 +149,7 @@ class Batcher:
         except Exception as error:
             done.set_exception(error)
         else:
+            forget_casts()
             done.set_result(model)
 
     def _take(self) -> list[_Job] | None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ NEEDED = {
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command()(serve)
+    app.command()(package)
 
 
 def serve(
@@ -67,3 +68,23 @@ def serve(
     )  # fmt: skip
     batching = Batching(batch_tokens, wait_ms / 1000)
     run(model, Settings(host, port, keys, reload_every, limits=limits, batching=batching), trust_remote_code)
+
+
+def package(
+    model: Annotated[str, typer.Argument(help="A run directory, its model folder, or a registry version")],
+    to: Annotated[Literal["docker", "inference-endpoint", "sagemaker"], typer.Option(help="The host")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Pack a model that brings or names Python code")
+    ] = False,
+) -> None:
+    """Write a folder that runs a model at a host: with its files, exact requirements and this package."""
+    from .packaging import write_package
+
+    write_package(model, to, output, trust_remote_code)
+    commands = {
+        "docker": f"docker build -t {output.name} {output} && docker run -p 8000:8000 {output.name}",
+        "inference-endpoint": f"upload it as a model repository: hf upload USER/{output.name} {output}",
+        "sagemaker": f"tar -czf model.tar.gz -C {output} .",
+    }
+    print(f"{output}: {commands[to]}")

@@ -1,12 +1,11 @@
 """Errors as clients of both APIs expect them: `{"error": "…"}`, on /v1 `{"error": {"message": "…", "type": "…"}}`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-SHOWN = 5
 TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 
@@ -21,16 +20,6 @@ def error_body(status: int, told: str, path: str) -> dict[str, Any]:
         return {"error": told}
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": told, "type": kind}}
-
-
-def validation_text(problems: Sequence[Mapping[str, Any]]) -> str:
-    """What is wrong with a body, without the values that were sent: they may be large, or nobody's business."""
-    said = []
-    for problem in problems[:SHOWN]:
-        place = ".".join(str(part) for part in problem["loc"] if part != "body")
-        said.append(f"{place}: {problem['msg']}" if place else str(problem["msg"]))
-    more = [f"{len(problems) - SHOWN} more problems"] if len(problems) > SHOWN else []
-    return "; ".join([*said, *more])
 
 
 class Problem(BaseModel):

@@ -146,6 +146,25 @@ class ServedModel:
             self.recipe.options = options
 
 
+@contextmanager
+def kept_casts() -> Iterator[None]:
+    """Inside, what autocast makes of a model's weights is kept from one forward pass to the next, not made anew.
+
+    torch keeps it up to the end of the outermost context, and this one, which casts nothing, is that.
+    """
+    import torch
+
+    with torch.autocast("cpu", enabled=False):
+        yield
+
+
+def forget_casts() -> None:
+    """When another model takes over."""
+    import torch
+
+    torch.clear_autocast_cache()
+
+
 def input_columns(recipe: "Recipe") -> "tuple[Column, ...]":
     """The columns that a task reads to predict, the one of plain texts first."""
     named = getattr(recipe, "input_columns", recipe.columns)()  # a task may need fewer than to train
