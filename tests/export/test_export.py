@@ -189,7 +189,7 @@ def test_everything_wrong_is_said_before_a_model_loads(run, tmp_path, monkeypatc
     said = capsys.readouterr().err
     for part in (
         "--to: found 'onx'; did you mean onnx?",
-        "--to gguf: no maintained package on PyPI converts",
+        "--to gguf: no maintained package on PyPI offers the conversion",
         "--to merged and give that folder to llama.cpp's own converter",
         "--to torchscript: torch has deprecated it",
         "--tolerance: found -1",
