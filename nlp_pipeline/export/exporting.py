@@ -146,10 +146,12 @@ def prepare(
         traced: inputs for tracing are wanted, too.
     """
     from ..stages.predicting import loaded_model, plain_model
+    from ..stages.scoring import refuse_foreign_metrics
     from .tracing import examples_to_trace, model_inputs, trace_inputs
 
     folder = recipe._model_folder
     assert folder is not None
+    refuse_foreign_metrics(recipe)
     with _on_cpu():
         loaded_model(recipe)
     model = plain_model(recipe, folder).eval()

@@ -54,9 +54,15 @@ def written_aside(folder: Path) -> Iterator[Path]:
             if file.is_file():
                 with open(file, "rb") as opened:
                     os.fsync(opened.fileno())
+        old = Path(name) / "old"
         if folder.exists():
-            os.rename(folder, Path(name) / "old")
-        os.rename(aside, folder)
+            os.rename(folder, old)
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
 
 
 def copy_beside(model: Path, folder: Path) -> None:

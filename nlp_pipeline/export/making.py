@@ -112,13 +112,15 @@ def _int8(source: Source, folder: Path) -> Made:
 
 def _program(source: Source, folder: Path) -> Made:
     from .program_target import ProgramModel, make_program
+    from .tracing import DIMENSIONS
 
     exported = make_program(source.model, source.inputs)
     exported.save_pretrained(folder)
     answers = ProgramModel(folder, source.model.config, list(source.inputs))
     check = source.compared(answers)
     _refuse("exported-program", float_problems(check, source.tolerance))
-    return Made(answers, check, {"inputs": {name: list(tensor.shape) for name, tensor in source.inputs.items()}})
+    named = {name: list(DIMENSIONS[tensor.ndim]) for name, tensor in source.inputs.items()}
+    return Made(answers, check, {"inputs": named})
 
 
 def _merged(source: Source, folder: Path) -> Made:

@@ -32,7 +32,8 @@ def adapted_model(recipe: "Recipe", run: Path | None) -> tuple[Any | None, str]:
 
     try:
         named = ModelConfig.model_validate(read_recipe(run / "recipe.yaml")[0]["model"])
-        source = named.model_copy(update={"quantization": None})
+        trusted = recipe.config.model.trust_remote_code
+        source = named.model_copy(update={"quantization": None, "trust_remote_code": trusted})
         base = load_model(source, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id)
     except NlpPipelineError as error:
         return None, f"the model under the adapters isn't there any more: {error}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .tracing import DIMENSIONS, flags, free_shapes, quiet
+from .tracing import DIMENSIONS, flags, free_shapes, quiet, tracing
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ def make_graph(model: Any, inputs: "Mapping[str, torch.Tensor]") -> Any:
     Args:
         inputs: as `tracing.trace_inputs` gives them.
     """
-    with quiet():
+    with tracing(model, "onnx"):
         from transformers.exporters.configs import OnnxConfig
         from transformers.exporters.exporter_onnx import OnnxExporter
 

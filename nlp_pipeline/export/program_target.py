@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from .stand_in import StandIn
-from .tracing import flags, free_shapes, quiet, tensors_of
+from .tracing import flags, free_shapes, quiet, tensors_of, tracing
 
 FILE = "model.pt2"
 
 
 def make_program(model: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
     """The model as transformers' `ExportedModel` with an `ExportedProgram`."""
-    with quiet():
+    with tracing(model, "exported-program"):
         from transformers.exporters.configs import DynamoConfig
         from transformers.exporters.exporter_dynamo import DynamoExporter
 

@@ -46,7 +46,7 @@ def find_rows(recipe: "Recipe", run: Path | None, given: str | None, most: int, 
             "--rows: a model folder brings no rows to check an export on; give a data file with --rows FILE"
         )
     try:
-        name, rows = _split_of(run)
+        name, rows = _split_of(recipe, run)
         return _tokenized(recipe, _spread(rows, most), True, f"{name} rows of the run")
     except NlpPipelineError as error:
         reporter.say(f"the run's data can't be read again: {error.problems[0]}")
@@ -57,15 +57,23 @@ def find_rows(recipe: "Recipe", run: Path | None, given: str | None, most: int, 
     return _unlabelled(recipe, rows, most, "rows of the run's sample, without labels")
 
 
-def _split_of(run: Path) -> "tuple[str, datasets.Dataset]":
-    """The split that the run was scored on, read again.
+def _split_of(recipe: "Recipe", run: Path) -> "tuple[str, datasets.Dataset]":
+    """The split that the run was scored on, read again; of its `recipe.yaml` only `data` is used.
 
     Raises:
         NlpPipelineError: its data isn't there any more.
     """
-    from ..recipe import Recipe
+    from pydantic import ValidationError
 
-    splits = Recipe.from_yaml(RunDirectory(run).recipe).load()
+    from ..config.loading import read_recipe
+    from ..config.schema import DataConfig
+    from ..data.splits import load_splits
+
+    try:
+        data = DataConfig.model_validate(read_recipe(RunDirectory(run).recipe)[0]["data"])
+    except (ValidationError, KeyError) as error:
+        raise DataError(f"{RunDirectory(run).recipe} is not what a run writes: {error}") from None
+    splits = load_splits(data, recipe.columns(), {}, stratify=recipe.stratify())
     names = ("test", "validation", "train")
     return next((name, rows) for name in names if (rows := getattr(splits, name)) is not None)
 

@@ -18,8 +18,11 @@ TRANSFORMERS = (5, 23)
 """The first version whose exporters have the form that is used here; they are called experimental."""
 CONVERTER = "python llama.cpp/convert_hf_to_gguf.py FOLDER --outfile model.gguf"
 REFUSED = {
-    "gguf": "no maintained package on PyPI converts transformers models to it (`gguf` itself only reads and writes the "
-    f"format). Export with --to merged and give that folder to llama.cpp's own converter: {CONVERTER}",
+    # auto-round 0.16 has a copy of llama.cpp's converter, but as an inner part of its quantization, which may fetch and
+    # run newer Python code from the network.
+    "gguf": "no maintained package on PyPI offers the conversion of transformers models (`gguf` itself only reads and "
+    "writes the format). Export a causal model with --to merged and give that folder to llama.cpp's own converter: "
+    f"{CONVERTER}",
     "torchscript": "torch has deprecated it; --to exported-program takes its place",
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..errors import ModelError
 from ..modeling.loading import quiet_transformers
 from .stand_in import StandIn
 
@@ -78,6 +79,24 @@ def free_shapes(inputs: Mapping[str, torch.Tensor]) -> dict[str, dict[int, Any]]
 def flags(model: Any) -> dict[str, bool]:
     """Outputs that are not wanted: no cache of keys and values."""
     return {"use_cache": False} if hasattr(model.config, "use_cache") else {}
+
+
+@contextlib.contextmanager
+def tracing(model: Any, target: str) -> Iterator[None]:
+    """Quiet, and an error of the exporter, of which there are dozens of types, is one message.
+
+    Raises:
+        ModelError: this architecture can't be exported.
+    """
+    try:
+        with quiet(), torch.no_grad():
+            yield
+    except Exception as error:
+        said = next(iter(str(error).strip().splitlines()), "")
+        raise ModelError(
+            f"--to {target}: transformers' exporter can't export {type(model).__name__}: {type(error).__name__}: "
+            f"{said}; export it with --to merged and serve it with PyTorch"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -169,15 +169,9 @@ def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[
     """Scores of a saved model on labelled rows from a file or an object."""
     from ..data.problems import SHOWN
     from ..data.streaming import open_rows
-    from ..evaluation.metrics import METRICS
     from ..progress import Reporter
 
-    foreign = [name for name in recipe.metrics if name not in METRICS]
-    if foreign and not recipe._code_is_named:
-        raise ModelError(
-            f"the saved model names metrics that are code of their own: {', '.join(foreign)}. Nothing of it was run; "
-            "if you trust it: --trust-remote-code (in Python: Recipe.from_pretrained(path, trust_remote_code=True))"
-        )
+    refuse_foreign_metrics(recipe)
     loaded_model(recipe)
     size = recipe.config.batch.window
     source = open_rows(as_source(recipe, rows), recipe.config.data, recipe.columns(), size, require_labels=True)
@@ -204,3 +198,19 @@ def _gathered(recipe: "Recipe", windows: "Iterable[datasets.Dataset]") -> "Itera
         return
     for window in windows:
         yield as_dataset(recipe.gather(window.with_format("arrow")[:]))[0]
+
+
+def refuse_foreign_metrics(recipe: "Recipe") -> None:
+    """Refuse to score a saved model by code that only the model names.
+
+    Raises:
+        ModelError: with the metrics.
+    """
+    from ..evaluation.metrics import METRICS
+
+    foreign = [name for name in recipe.metrics if name not in METRICS]
+    if foreign and not recipe._code_is_named:
+        raise ModelError(
+            f"the saved model names metrics that are code of their own: {', '.join(foreign)}. Nothing of it was run; "
+            "if you trust it: --trust-remote-code (in Python: Recipe.from_pretrained(path, trust_remote_code=True))"
+        )

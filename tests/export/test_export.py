@@ -32,10 +32,6 @@ def made(run):
     return export(run, TARGETS, progress=False)
 
 
-def numbers(records):
-    return [sorted(record["scores"].items()) if "scores" in record else record for record in records]
-
-
 def test_every_form_is_checked_and_in_the_table(made, run):
     assert [v["name"] for v in made["variants"]] == ["PyTorch", "PyTorch, padded", *TARGETS]
     assert made["rows"] == "12 rows of the run's sample, without labels"  # its data was in memory
@@ -173,6 +169,15 @@ def test_an_export_that_differs_is_refused_with_the_difference_and_not_there(run
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
 
 
+def test_a_model_that_cannot_be_traced_is_one_message(run, made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.export.export", lambda *given, **named: 1 / 0)
+    assert call("export", run, "--to", "exported-program", "-o", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "transformers' exporter can't export BertForSequenceClassification: ZeroDivisionError" in said
+    assert "--to merged" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_crash_leaves_the_older_export(run, made, tmp_path, monkeypatch):
     folder = shutil.copytree(run / "export" / "merged", tmp_path / "merged")
     monkeypatch.setattr("nlp_pipeline.export.exporting.folders.write_facts", lambda *given: 1 / 0)
@@ -189,7 +194,7 @@ def test_everything_wrong_is_said_before_a_model_loads(run, tmp_path, monkeypatc
     said = capsys.readouterr().err
     for part in (
         "--to: found 'onx'; did you mean onnx?",
-        "--to gguf: no maintained package on PyPI converts",
+        "--to gguf: no maintained package on PyPI offers the conversion",
         "--to merged and give that folder to llama.cpp's own converter",
         "--to torchscript: torch has deprecated it",
         "--tolerance: found -1",
