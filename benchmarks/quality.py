@@ -2,8 +2,8 @@
 """Are our scores those of the field? The same rows, model, settings and seeds as the stock Trainer or trl, in turn.
 
 Runs `nlp-pipeline train` on the recipe of each task and benchmarks/peers/stock_trainer.py on the same files (of
-reranking cross_encoder.py there), appends a JSON line a run to --results, skips what is there already, and prints the
-table.
+reranking cross_encoder.py there, and so on), appends a JSON line a run to --results, skips what is there already, and
+prints the table.
 
   python benchmarks/quality.py --data DATA --seeds 1 2 3
   python benchmarks/quality.py --data DATA --tasks wnut17 --table-only
@@ -29,17 +29,22 @@ TASKS = {
         "text-classification/sick-entailment.yaml", ("train", "validation", "test"), "accuracy", "accuracy",
     ),
     "sick_reranking": ("text-ranking/sick.yaml", ("train", "validation", "test"), "spearman", "spearman"),
+    "sick_embedding": ("sentence-similarity/sick.yaml", ("train", "validation", "test"), "spearman", "spearman"),
+    "banking77_8": ("few-shot-classification/banking77-8.yaml", ("train", "test"), "accuracy", "accuracy"),
     "gsm8k": ("instruction-tuning/gsm8k.yaml", ("train", "test"), "perplexity", "perplexity"),
     "gsm8k_pairs": (
         "preference-tuning/gsm8k-pairs.yaml", ("train", "test"), "preference_accuracy", "preference_accuracy",
     ),
 }  # fmt: skip
 # task: (the peer, its program with its words, our further settings), where that isn't the stock
-# Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM
+# Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made, of banking77_8 what
+# few_shot_data.py did, a folder a seed), {model} is MiniLM
 PEERS = {
     "sick_reranking": (
         "sentence-transformers", ["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], [],
     ),
+    "sick_embedding": ("sentence-transformers", ["sentence_transformers_peer.py", "--model", "{model}"], []),
+    "banking77_8": ("setfit", ["setfit_peer.py", "--model", "{model}"], []),
     "gsm8k": (
         "trl",
         ["trl_sft.py", "--epochs", "1"],
@@ -52,6 +57,8 @@ PEERS = {
 }  # fmt: skip
 
 OURS = "nlp-pipeline"
+MADE = ("gsm8k", "banking77")
+"""Tasks whose data is made first."""
 
 
 def peer_of(task: str) -> str:
@@ -61,7 +68,7 @@ def peer_of(task: str) -> str:
 
 def run_ours(task: str, seed: int, data: Path) -> dict:
     recipe, splits, metric, _ = TASKS[task]
-    folder = data / (task if not task.startswith("sick") else "sick")
+    folder = data / ("sick" if task.startswith("sick") else f"{task}_{seed}" if task == "banking77_8" else task)
     files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
     more = [setting.format(data=data) for setting in PEERS[task][2]] if task in PEERS else []
     figures = train_ours(RECIPES / recipe, [*files, *more, f"training.seed={seed}"])
@@ -103,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds wnut17/, nlupp_banking/ and sick/")
     parser.add_argument(
-        "--tasks", nargs="+", choices=TASKS, default=[name for name in TASKS if not name.startswith("gsm8k")]
+        "--tasks", nargs="+", choices=TASKS, default=[name for name in TASKS if not name.startswith(MADE)]
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--results", type=Path, default=Path("runs/quality.jsonl"))
