@@ -2,8 +2,8 @@
 """Are our scores those of the field? The same rows, model, settings and seeds as the stock Trainer or trl, in turn.
 
 Runs `nlp-pipeline train` on the recipe of each task and benchmarks/peers/stock_trainer.py on the same files (of
-reranking cross_encoder.py there), appends a JSON line a run to --results, skips what is there already, and prints the
-table.
+reranking cross_encoder.py there, and so on), appends a JSON line a run to --results, skips what is there already, and
+prints the table.
 
   python benchmarks/quality.py --data DATA --seeds 1 2 3
   python benchmarks/quality.py --data DATA --tasks wnut17 --table-only
@@ -29,6 +29,8 @@ TASKS = {
         "text-classification/sick-entailment.yaml", ("train", "validation", "test"), "accuracy", "accuracy",
     ),
     "sick_reranking": ("text-ranking/sick.yaml", ("train", "validation", "test"), "spearman", "spearman"),
+    "sick_embedding": ("sentence-similarity/sick.yaml", ("train", "validation", "test"), "spearman", "spearman"),
+    "banking77_8": ("few-shot-classification/banking77-8.yaml", ("train", "test"), "accuracy", "accuracy"),
     "gsm8k": ("instruction-tuning/gsm8k.yaml", ("train", "test"), "perplexity", "perplexity"),
     "e2e_nlg": ("text2text-generation/e2e-nlg.yaml", ("train", "test"), "bleu", "bleu"),
     "xquad_en_de": ("translation/xquad-en-de.yaml", ("train", "test"), "bleu", "bleu"),
@@ -37,12 +39,14 @@ TASKS = {
     ),
 }  # fmt: skip
 # task: (the peer, its program with its words, our further settings), where that isn't the stock
-# Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made), {model} is MiniLM,
-# {tokenizers} a folder of tokenizers as the recipes' first lines make them
+# Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made, of banking77_8 what
+# few_shot_data.py did, a folder a seed), {model} is MiniLM, {tokenizers} a folder of tokenizers as the recipes' first lines make them
 PEERS = {
     "sick_reranking": (
         "sentence-transformers", ["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], [],
     ),
+    "sick_embedding": ("sentence-transformers", ["sentence_transformers_peer.py", "--model", "{model}"], []),
+    "banking77_8": ("setfit", ["setfit_peer.py", "--model", "{model}"], []),
     "gsm8k": (
         "trl",
         ["trl_sft.py", "--epochs", "1"],
@@ -66,8 +70,8 @@ PEERS = {
 
 OURS = "nlp-pipeline"
 TOKENIZERS = Path("tokenizers")
-NEED_MORE = {"gsm8k", "gsm8k_pairs", "e2e_nlg", "xquad_en_de"}
-"""Tasks that a tokenizer is trained for, or a model, before they are run."""
+NEED_MORE = {"gsm8k", "gsm8k_pairs", "banking77_8", "e2e_nlg", "xquad_en_de"}
+"""Tasks whose data, tokenizer or first model is made before they are run."""
 
 
 def peer_of(task: str) -> str:
@@ -77,7 +81,7 @@ def peer_of(task: str) -> str:
 
 def run_ours(task: str, seed: int, data: Path) -> dict:
     recipe, splits, metric, _ = TASKS[task]
-    folder = data / (task if not task.startswith("sick") else "sick")
+    folder = data / ("sick" if task.startswith("sick") else f"{task}_{seed}" if task == "banking77_8" else task)
     files = [f"data.{split}={folder / (split + '.jsonl')}" for split in splits]
     more = [setting.format(data=data, tokenizers=TOKENIZERS) for setting in PEERS[task][2]] if task in PEERS else []
     figures = train_ours(RECIPES / recipe, [*files, *more, f"training.seed={seed}"])

@@ -112,6 +112,27 @@ class TokenTable:
             table = table.append_column(name, values)
         return TokenTable(table, self._distinct.get("input_ids"))
 
+    def with_sequences_of(self, others: Sequence[np.ndarray]) -> "TokenTable":
+        """The same table, in memory, each example with some sequences of others after its own.
+
+        Args:
+            others: int64[n] an example, places among the sequences of all the examples.
+        """
+        import pyarrow as pa
+
+        sizes = self.sizes
+        assert sizes is not None, "examples are lists of sequences"
+        edges = np.cumsum([0, *sizes])
+        chosen = [np.concatenate([np.arange(a, b), more]) for (a, b), more in zip(pairwise(edges), others, strict=True)]
+        offsets = pa.array(np.cumsum([0, *map(len, chosen)]).astype(np.int32))
+        taken = pa.array(np.concatenate(chosen).astype(np.int64))
+        made = {}
+        for name in self.columns:
+            column = self._table.column(name).combine_chunks()
+            nested = pa.types.is_list(column.type)
+            made[name] = pa.ListArray.from_arrays(offsets, column.flatten().take(taken)) if nested else column
+        return TokenTable(pa.table(made | token_counts(made["input_ids"])), self._distinct.get("input_ids"))
+
     def _chunks(self, name: str) -> "tuple[np.ndarray, list[_Chunk]]":
         if name not in self._ragged:
             chunks = [c for c in self._table.column(name).chunks if len(c)]

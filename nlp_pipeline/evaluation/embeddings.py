@@ -55,7 +55,8 @@ def embedding_outputs(
             keys_of(text for group in texts for text in group),
         ]
     )
-    return Outputs("retrieval", np.concatenate(values), references.astype(np.int64))
+    given = [row[: len(group)] for row, group in zip(values, texts, strict=True)]  # without negatives that were mined
+    return Outputs("retrieval", np.concatenate(given), references.astype(np.int64))
 
 
 def starting_values(recipe: "Recipe") -> "Callable[[datasets.Dataset], Sequence[np.ndarray]]":

@@ -7,15 +7,23 @@ of other libraries is one by it.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError
 from .embeddings import unit
 
 if TYPE_CHECKING:
     import torch
 
 
-def cut(vectors: "torch.Tensor", dimensions: Sequence[int]) -> "list[torch.Tensor]":
-    """The vectors' first so many features, for each number: whole ones without any (Matryoshka, arXiv:2205.13147)."""
-    return [vectors[:, :size] for size in dimensions] or [vectors]
+def nested(vectors: "torch.Tensor", dimensions: Sequence[int]) -> "list[torch.Tensor]":
+    """The vectors, and their first so many features for each number (Matryoshka, Kusupati 2022, arXiv:2205.13147).
+
+    Raises:
+        ConfigError: they have no more features than that.
+    """
+    largest, features = max(dimensions, default=0), vectors.shape[1]
+    if largest >= features:
+        raise ConfigError(f"options.dimensions: found {largest}, expected sizes below {features}, this model's own")
+    return [vectors, *(vectors[:, :size] for size in dimensions)]
 
 
 def in_batch_negatives_sum(

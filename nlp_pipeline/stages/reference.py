@@ -48,18 +48,26 @@ def reference_values(recipe: "Recipe", table: "TokenTable", config: ModelConfig,
     return found.values
 
 
-def kept_columns(recipe: "Recipe", table: "TokenTable", config: ModelConfig, compute: Any, exact: bool) -> "TokenTable":
+def kept_columns(
+    recipe: "Recipe",
+    table: "TokenTable",
+    config: ModelConfig,
+    compute: Any,
+    exact: bool,
+    about: Mapping[str, Any] | None = None,
+) -> "TokenTable":
     """The table with more columns: those of `compute(values)`, found on disk where model and rows are the same.
 
     Args:
         config: the model that says it.
         compute: makes columns (Arrow arrays by name) of `reference_values`, which `exact` goes to.
+        about: the settings that `compute` goes by.
     """
     import pyarrow as pa
 
     from ..evaluation.prediction import shared_from_main
 
-    file = _place(recipe, table, config, exact)
+    file = _place(recipe, table, config, exact, about or {})
     if shared_from_main(file is not None and file.exists(), recipe.accelerator):
         assert file is not None
         recipe.reporter.say(f"reference: cache hit, {len(table):,} rows")
@@ -75,7 +83,9 @@ def kept_columns(recipe: "Recipe", table: "TokenTable", config: ModelConfig, com
     return table.with_columns(columns)
 
 
-def _place(recipe: "Recipe", table: "TokenTable", config: ModelConfig, exact: bool) -> Path | None:
+def _place(
+    recipe: "Recipe", table: "TokenTable", config: ModelConfig, exact: bool, about: Mapping[str, Any]
+) -> Path | None:
     """The file for these rows and this model; in the run's folder where tokenized rows aren't kept."""
     import json
 
@@ -91,6 +101,7 @@ def _place(recipe: "Recipe", table: "TokenTable", config: ModelConfig, exact: bo
         "model": model_identity(config),
         "precision": "no" if exact else str(recipe.accelerator.mixed_precision),
         "seed": recipe.config.training.seed if config.architecture is not None else None,
+        **about,
     }
     return root / "reference" / text_hash(json.dumps(parts, sort_keys=True))[:32] / FILE
 

@@ -12,6 +12,7 @@ from ..data.text_groups import COLUMNS
 from ..evaluation.classification import close_calls, label_outputs, label_record, probabilities
 from ..evaluation.metrics import Kind, Outputs
 from ..modeling.logistic_head import LogisticHead
+from .embedding_options import EmbeddingOptions
 from .sentence_embedding import SentenceEmbedding
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ class FewShotClassification(SentenceEmbedding):
     summary = "one label for a text, from a few texts a label: contrastive training, then a logistic head"
     head: LogisticHead
 
-    class Options(SentenceEmbedding.Options):
+    class Options(EmbeddingOptions):
         """Settings of few-shot classification."""
 
         rows: Literal["labelled"] = "labelled"
         """A text and its label."""
-        regularization: float = Setting(1.0, gt=0)
+        regularization: float = Setting(10.0, gt=0)
         """The head's: the smaller, the smaller its weights (scikit-learn's C)."""
 
     options: Options

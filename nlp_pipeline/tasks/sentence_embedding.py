@@ -3,13 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field as Setting
 
 from ..config import Config
-from ..config.schema import Section
 from ..data.candidates import score_problems
 from ..data.columns import Column
 from ..data.fields import Field
@@ -19,6 +17,7 @@ from ..data.token_table import grouped
 from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_values
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
+from .embedding_options import EmbeddingOptions
 
 if TYPE_CHECKING:
     import datasets
@@ -27,13 +26,9 @@ if TYPE_CHECKING:
 
     from ..data.fields import Batch
     from ..data.splits import Splits
+    from ..data.token_table import TokenTable
     from ..data.tokenization import Encoder
 
-LOSSES = {
-    "pairs": ("in_batch_negatives",),
-    "scored": ("cosent", "cosine"),
-    "labelled": ("supervised_contrastive", "batch_triplet"),
-}
 METRICS = {
     "pairs": ("mrr@10", "ndcg@10", "recall@1", "recall@10"),
     "scored": ("spearman", "pearson"),
@@ -50,33 +45,15 @@ class SentenceEmbedding(Recipe):
     library = "sentence-transformers"
     unused_parameters = ("pooler.*",)
     column_names = frozenset(column.name for columns in COLUMNS.values() for column in columns)
-    options_after_tokenization = frozenset({"loss", "temperature", "pooling", "normalize", "lowest", "highest"})
+    options_after_tokenization = frozenset(
+        "loss temperature pooling normalize dimensions hard_negatives margin lowest highest".split()
+    )
     summary = "a vector a text, near those of texts that mean the like (sentence embeddings)"
 
-    class Options(Section):
+    class Options(EmbeddingOptions):
         """Settings of sentence embeddings."""
 
-        rows: Literal["pairs", "scored", "labelled"] = "pairs"
-        """`pairs`: an anchor and a text that belongs to it, perhaps with texts that don't (`negative`, `negatives`);
-        `scored`: two texts and how alike they are; `labelled`: a text and its label."""
-        loss: Literal["auto", "in_batch_negatives", "cosent", "cosine", "supervised_contrastive", "batch_triplet"] = (
-            "auto"
-        )
-        """Pairs: `in_batch_negatives`, the other texts of the batch being wrong answers. Scored pairs: `cosent`, by the
-        order of their cosines, or `cosine`, by how far these are from the scores. Labelled texts:
-        `supervised_contrastive`, or `batch_triplet`. `auto`: the first of these."""
-        temperature: float = Setting(0.05, gt=0)
-        """Cosines are divided by this in the loss (a scale of 20 elsewhere is 0.05 here)."""
-        pooling: Literal["mean", "cls"] = "mean"
-        """The vector of a text: the mean over its tokens, or that of its first one."""
-        normalize: bool = True
-        """Whether vectors have length 1."""
-        lowest: float = 0.0
-        """The score of texts that have nothing to do with each other (`cosine` only)."""
-        highest: float = 1.0
-        """The best score (`cosine` only)."""
-
-    options: Options
+    options: EmbeddingOptions
 
     @property
     def kind(self) -> Kind:
@@ -89,25 +66,14 @@ class SentenceEmbedding(Recipe):
         return METRICS[self.options.rows]
 
     @property
-    def loss_name(self) -> str:
-        """The loss that is meant."""
-        return LOSSES[self.options.rows][0] if self.options.loss == "auto" else self.options.loss
-
-    @property
     def whole_batch(self) -> bool:
         """All but the regression of cosines compare the texts of a batch with each other."""
-        return self.loss_name != "cosine"
+        return self.options.loss_name != "cosine"
 
     @classmethod
     def check_options(cls, config: Config, options: Any) -> list[str]:
-        """Losses that need other rows, and a scale without extent."""
-        problems, fitting = [], LOSSES[options.rows]
-        if options.loss not in ("auto", *fitting):
-            problems.append(
-                f"options.loss: {options.loss} has no use for {options.rows} rows; they have {', '.join(fitting)}"
-            )
-        if options.lowest >= options.highest:
-            problems.append(f"options.highest: found {options.highest}, expected more than lowest ({options.lowest})")
+        """Losses that need other rows, and the like."""
+        problems: list[str] = options.problems()
         if config.training.label_smoothing:
             problems.append("training.label_smoothing: has no meaning for embeddings; leave it out")
         return problems
@@ -133,7 +99,7 @@ class SentenceEmbedding(Recipe):
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Scores off the scale, where it matters."""
-        if self.loss_name != "cosine":
+        if self.options.loss_name != "cosine":
             return []
         found = column(rows, "score"), self.options.lowest, self.options.highest, column(rows, "row_id")
         return score_problems(*found, split)
@@ -163,6 +129,13 @@ class SentenceEmbedding(Recipe):
         """A text, or two where there are two."""
         return self._encoded(text_groups(rows, self.text_columns[:2]), encoder)
 
+    def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
+        """Training rows with the negatives that are mined for them."""
+        from ..stages.mining import with_hard_negatives
+
+        wanted = self.options.hard_negatives if split == "train" else 0
+        return with_hard_negatives(self, table, wanted, self.options.margin) if wanted else table
+
     def forward(self, model: Any, batch: "Batch") -> Any:
         """`representations` float32[texts, features], of any length."""
         from ..modeling.embeddings import pooled
@@ -178,11 +151,13 @@ class SentenceEmbedding(Recipe):
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
         """By the option, summed over rows."""
-        from ..modeling.contrastive import embedding_loss_sum
+        from ..modeling.contrastive import embedding_loss_sum, nested
 
         options = self.options
         scale = options.temperature, options.lowest, options.highest
-        return embedding_loss_sum(self.loss_name, outputs.representations, targets, *scale)
+        parts = nested(outputs.representations, options.dimensions)
+        losses = [embedding_loss_sum(self.options.loss_name, part, targets, *scale) for part in parts]
+        return sum(losses[1:], losses[0]) / len(losses)
 
     def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
         """Rows; of labelled texts those that have another one of their label beside them."""
