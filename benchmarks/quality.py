@@ -40,7 +40,8 @@ TASKS = {
 }  # fmt: skip
 # task: (the peer, its program with its words, our further settings), where that isn't the stock
 # Trainer. {data} is the --data folder (of the gsm8k tasks what benchmarks/chat_data.py made, of banking77_8 what
-# few_shot_data.py did, a folder a seed), {model} is MiniLM, {tokenizers} a folder of tokenizers as the recipes' first lines make them
+# few_shot_data.py did, a folder a seed), {model} is MiniLM, {tokenizers} a folder of tokenizers as the recipes' first
+# lines make them
 PEERS = {
     "sick_reranking": (
         "sentence-transformers", ["cross_encoder.py", "--task", "sick_reranking", "--model", "{model}"], [],
