@@ -15,7 +15,6 @@ process of its own, which reports its own peak resident memory.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,6 @@ from typing import Any
 WORDS = (
     "the a my card account transfer is was late lost not please help when where why arrived money again today".split()
 )
-UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def make_model(folder: Path) -> Path:
@@ -66,7 +64,7 @@ def work(what: str, folder: Path, rows: Path) -> None:
     from nlp_pipeline import Recipe
     from nlp_pipeline.run_directory import lines_file
     from nlp_pipeline.stages.predicting import loaded_model
-    from nlp_pipeline.stages.scoring import evaluate_source
+    from nlp_pipeline.stages.scoring import evaluate_source, peak_memory_mib
 
     if what == "start":
         began = time.perf_counter()
@@ -85,8 +83,7 @@ def work(what: str, folder: Path, rows: Path) -> None:
         else:
             evaluate_source(recipe, str(rows), progress=False)
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20
-    print(json.dumps({"seconds": seconds, "mib": peak}))
+    print(json.dumps({"seconds": seconds, "mib": peak_memory_mib()}))
 
 
 def main() -> None:

@@ -68,6 +68,10 @@ def make_accelerator(precision: str = "auto", peer_timeout: float | None = None)
     with _unseen(USE_FSDP):  # the model is cut by modeling.sharding
         accelerator = Accelerator(mixed_precision=mixed, cpu=_without_accelerator(), kwargs_handlers=[group])
     if accelerator.device.type == "cpu":
+        if mixed == "fp16":  # which accelerate leaves out there, without a word
+            raise ConfigError(
+                "training.precision: found fp16, which a CPU doesn't train in; expected bf16, fp32 or auto"
+            )
         keep_freed_memory()
     return accelerator
 

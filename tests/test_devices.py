@@ -6,7 +6,8 @@ import weakref
 import pytest
 import torch
 
-from nlp_pipeline.devices import keep_freed_memory, leave_processes
+from nlp_pipeline import ConfigError
+from nlp_pipeline.devices import keep_freed_memory, leave_processes, make_accelerator
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
@@ -32,3 +33,9 @@ def test_what_an_error_holds_is_freed_before_the_process_group_is_left():
         leave_processes()
         assert held[0]() is None
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a CPU")
+def test_fp16_is_refused_on_a_cpu_which_would_train_in_fp32():
+    with pytest.raises(ConfigError, match="fp16, which a CPU doesn't train in"):
+        make_accelerator("fp16")

@@ -90,6 +90,12 @@ def share(rows: np.ndarray, rank: int, processes: int) -> np.ndarray:
     return rows[rank::processes]
 
 
+USUAL_LENGTH = 512
+"""Tokens of a row by which evaluation batches are measured: of rows that are longer, fewer are run at once."""
+PADDED_BACK = 4
+"""A packed pass is padded again after the last layer: to no more than so many times the tokens that it may hold."""
+
+
 def micro_batches(
     rows: np.ndarray,
     lengths: np.ndarray,
@@ -106,7 +112,8 @@ def micro_batches(
         lengths: int[table] tokens of each example.
         micro: most examples in one pass, or None to go by `max_tokens`.
         max_tokens: tokens in one pass when `micro` is None; a single example may exceed it.
-        padded: count a pass as its sequences times the longest of them, not as the sum of their tokens.
+        padded: count a pass as its sequences times the longest of them, not as the sum of their tokens. These bound a
+            packed pass too, PADDED_BACK times as loosely.
         longest: int[table] tokens of each example's longest sequence; None where each is one sequence.
         sizes: int[table] sequences of each example; None where each is one.
 
@@ -122,7 +129,8 @@ def micro_batches(
     parts, start, width, total, sequences = [], 0, 0, 0, 0
     for i, (length, widest, count) in enumerate(zip(tokens.tolist(), widths.tolist(), counts.tolist(), strict=True)):
         width, total, sequences = max(width, widest), total + length, sequences + count
-        if i > start and (width * sequences if padded else total) > max_tokens:
+        full = width * sequences
+        if i > start and (full > max_tokens if padded else total > max_tokens or full > PADDED_BACK * max_tokens):
             parts.append(rows[start:i])
             start, width, total, sequences = i, widest, length, count
     parts.append(rows[start:])
@@ -137,8 +145,14 @@ def windows(rows: int, size: int) -> Iterator[range]:
 def sorted_batches(lengths: np.ndarray, batch_size: int, processes: int = 1) -> list[list[np.ndarray]]:
     """Evaluation batches for each process: longest rows first, so that too little memory shows at once.
 
-    Every row stands in exactly one batch of one process; processes may differ in their number of batches.
+    Every row stands in exactly one batch of one process; processes may differ in their number of batches. A batch is
+    `batch_size` rows, of rows longer than USUAL_LENGTH as many as have no more tokens than that many of it.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches, start = [], 0
+    while start < len(order):
+        longest = max(USUAL_LENGTH, int(lengths[order[start]]))
+        end = start + max(1, batch_size * USUAL_LENGTH // longest)
+        batches.append(order[start:end])
+        start = end
     return [batches[rank::processes] for rank in range(processes)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from ..data.fields import Batch
     from ..data.token_table import TokenTable
     from ..recipe import Recipe
+
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held through a forward pass: what a packed model runs on is set beside the model, not handed to it, so that two
+threads of a program that predicts in both would get each other's rows."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +94,16 @@ def predict_table(
                 weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
             try:
-                with runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext():
+                packed = runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext()
+                with ONE_AT_A_TIME, packed:
                     outputs = recipe.infer(model, batch)
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
+                remedy = f"set batch.evaluation below {len(part)}" if len(part) > 1 else "lower tokenization.max_length"
                 raise OutOfMemoryError(
                     f"{len(part)} rows of {int(batch.lengths.max())} tokens do not fit into memory in one forward pass "
-                    f"({str(error).splitlines()[0]}); set batch.evaluation below {len(part)}"
+                    f"({str(error).splitlines()[0]}); {remedy}"
                 ) from error
             if number >= len(mine):
                 continue

@@ -44,7 +44,7 @@ def attend(
         [tokens, heads, features].
     """
     query, key, value = _alike(query, key, value)
-    if query.is_cuda and not dropout and query.dtype in (torch.bfloat16, torch.float16):
+    if query.is_cuda and not dropout and query.dtype in (torch.bfloat16, torch.float16) and _has_flash(query.device):
         return _flash(query, key, value, layout, scale, causal, window)
     if usable(query, layout):
         with torch.autocast(query.device.type, enabled=False):
@@ -58,6 +58,11 @@ def attend(
         return _grouped_sdpa(query, key, value, layout, scale, dropout, causal, window)
     result: torch.Tensor = _GroupedAttention.apply(query, key, value, layout, scale, dropout, causal, window)
     return result
+
+
+def _has_flash(device: torch.device) -> bool:
+    """Whether the variable-length kernel runs on a GPU: those before Ampere, where one trains in fp16, lack it."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _alike(*tensors: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -52,7 +52,8 @@ class CompactVocabulary:
         self.whole = self.embedding.weight
         ids = np.unique(np.asarray(list(used) if not isinstance(used, np.ndarray) else used, np.int64))
         self.used = torch.from_numpy(ids).to(self.whole.device)
-        self.slots = torch.zeros(len(self.whole), dtype=torch.int64, device=self.whole.device)
+        # A token that training was not to meet has no place in the table: looking it up is an error.
+        self.slots = torch.full((len(self.whole),), len(ids), dtype=torch.int64, device=self.whole.device)
         self.slots[self.used] = torch.arange(len(ids), device=self.whole.device)
         self.compact = torch.nn.Parameter(self.whole.detach()[self.used].clone())
         self.padding_id = self.embedding.padding_idx

@@ -3,8 +3,10 @@
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +17,9 @@ import torch
 
 from .attention_layout import Layout
 
+logger = logging.getLogger(__name__)
+
+COMPILERS = ("gcc", "clang")
 SOURCE = Path(__file__).with_name("attention.c")
 # Not -ffast-math: a library linked with it makes the whole process flush small numbers to zero.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
@@ -48,32 +53,44 @@ def usable(query: torch.Tensor, layout: Layout) -> bool:
 @functools.cache
 def library() -> Any | None:
     """The compiled kernel, from the cache or made now; None without a compiler, or with NLP_PIPELINE_NATIVE=0."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-    if os.environ.get("NLP_PIPELINE_NATIVE") == "0" or compiler is None or os.name != "posix":
+    compiler = (
+        shlex.split(os.environ.get("CC", "")) or [found for name in COMPILERS if (found := shutil.which(name))][:1]
+    )
+    if os.environ.get("NLP_PIPELINE_NATIVE") == "0" or not compiler or os.name != "posix":
         return None
+    try:
+        return _load(compiler)
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning("no attention kernel, rows attend more slowly in PyTorch's own operations: %s", error)
+        return None
+
+
+def _load(compiler: list[str]) -> Any:
+    """The kernel from the cache, else compiled into it.
+
+    Raises:
+        OSError, subprocess.SubprocessError: there is no such compiler, or it fails.
+    """
     from ..data.tokenization import cache_root
 
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
     about = [SOURCE.read_text(), version, " ".join(FLAGS), _processor(), str(_openmp())]
     name = hashlib.sha256("\0".join(about).encode()).hexdigest()[:24]
     path = cache_root().parent / "native" / f"attention-{name}.so"
-    try:
-        if not path.exists():
-            _compile(compiler, path)
-        found = ctypes.CDLL(str(path))
-        found.packed_attention.argtypes = [ctypes.POINTER(_Job)]
-    except (OSError, subprocess.SubprocessError):
-        return None
+    if not path.exists():
+        _compile(compiler, path)
+    found = ctypes.CDLL(str(path))
+    found.packed_attention.argtypes = [ctypes.POINTER(_Job)]
     return found
 
 
-def _compile(compiler: str, path: Path) -> None:
+def _compile(compiler: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         made = Path(scratch) / path.name
         # torch's own OpenMP: a second one would fight it for the cores.
         more = [str(_openmp())] if _openmp() else []
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(made), *more, "-lm"]
+        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(made), *more, "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         made.replace(path)
 

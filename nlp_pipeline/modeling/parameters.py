@@ -28,6 +28,7 @@ def is_layer(name: str) -> bool:
 
 def depth_from_head(name: str, layers: int, base_prefix: str) -> int:
     """How many layers lie between a parameter and the head: 0 the head, 1 the top layer, layers + 1 embeddings."""
+    name = name.removeprefix("base_model.model.")  # of peft, and the base model may be called `model` itself
     layer = layer_of(name)
     if layer is not None:
         return layers - layer

@@ -65,6 +65,8 @@ def predict_windows(
     """Predictions for new rows in their order, a window at a time. Labels that they may have are not even read."""
     from ..progress import Reporter
 
+    if isinstance(rows, (list, tuple)) and not rows:
+        return
     loaded_model(recipe)
     source = open_source(recipe, rows, ids)
     total = len(source) if hasattr(source, "__len__") else None

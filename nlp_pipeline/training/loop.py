@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ..modeling.compact_vocabulary import CompactVocabulary
     from ..recipe import Recipe
 
+PARITY_ROWS = 64
+"""Rows of the first batch that `verify_parity` runs padded, in one pass."""
 MICRO_TOKENS = 16_384
 """Most tokens in one forward pass when `batch.micro` isn't set, padding counted where there is any."""
 
@@ -83,7 +85,7 @@ def fit(
     recompute = config.training.gradient_checkpointing
     compilation = Compilation(bare, setting, accelerator.device.type, recompute, tokens, reporter.say)
     if config.training.verify_parity:
-        verify_parity(recipe, bare, table, next(sampler.epoch(0)), accelerator, reporter)
+        verify_parity(recipe, bare, table, next(sampler.epoch(0))[:PARITY_ROWS], accelerator, reporter)
     if sharding:
         shard(bare, sharding, accelerator)
     optimizer = make_optimizer(bare, config.training)
@@ -99,7 +101,9 @@ def fit(
         accelerator.process_index,
         accelerator.num_processes,
         batch.micro,
-        micro_tokens(recipe, stepper, table, _step_tokens(table, batch, accelerator), MICRO_TOKENS),
+        MICRO_TOKENS
+        if batch.micro
+        else micro_tokens(recipe, stepper, table, _step_tokens(table, batch, accelerator), MICRO_TOKENS),
         padded=not packed,
         steps_per_epoch=sampler.steps_per_epoch,
         pin=accelerator.device.type == "cuda",

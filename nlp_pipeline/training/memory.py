@@ -53,7 +53,8 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
         return min(default, CPU_TOKENS)
     if stepper.sharded:
         return default
-    file = _file(recipe, int(table.lengths.max()))
+    most = max(default, share_tokens)
+    file = _file(recipe, stepper, int(table.lengths.max()), most)
     if file.exists():
         return int(json.loads(file.read_text())["tokens"])
     longest = np.argsort(-table.lengths, kind="stable")
@@ -71,8 +72,13 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
             torch.cuda.empty_cache()
         return True
 
-    found = largest_that_fits(fits, default // 16, max(default, share_tokens))
+    # The optimizer's two moments aren't there yet, and will be when the run needs the memory.
+    moments = torch.empty(2 * _trained(stepper), device=stepper.accelerator.device)
+    found = largest_that_fits(fits, default // 16, most)
+    del moments
     tokens = max(1, int(found * MARGIN)) if found < share_tokens else found
+    if int(table.lengths.sum()) < found:  # fewer rows than were asked for: it says nothing of a run with more
+        return tokens
     write_text(file, json.dumps({"tokens": tokens, "device": device_name(), "model": recipe.config.model.name}))
     recipe.reporter.say(f"memory: one forward pass holds {tokens:,} tokens on this device (found once, kept in {file})")
     return tokens
@@ -84,11 +90,20 @@ def _pass(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", rows: np.nd
         stepper.accelerator.backward(recipe.training_loss(recipe.forward(stepper.model, batch), batch.targets))
 
 
-def _file(recipe: "Recipe", longest: int) -> Path:
+def _trained(stepper: "Stepper") -> int:
+    """Numbers that train."""
+    return sum(parameter.numel() for parameter in stepper.model.parameters() if parameter.requires_grad)
+
+
+def _file(recipe: "Recipe", stepper: "Stepper", longest: int, most: int) -> Path:
     config: Any = recipe.config
     key = {
         "model": config.model.model_dump(mode="json"),
+        "task": recipe.task,
         "longest": longest,
+        "most": most,
+        "trained": _trained(stepper),
+        "compiled": config.training.compile,
         "device": device_name(),
         "precision": str(recipe.accelerator.mixed_precision),
         "recompute": config.training.gradient_checkpointing,

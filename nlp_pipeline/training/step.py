@@ -159,7 +159,8 @@ class Stepper:
     def _update(self) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.compact is not None:
+        # A step that the gradient scaler left out decays nothing.
+        if self.compact is not None and not getattr(self.optimizer, "step_was_skipped", False):
             self.compact.after_step(self.optimizer)
 
     def _inner(self) -> Any:
@@ -234,9 +235,9 @@ class Stepper:
                 if not ran_out_of_memory(error):
                     raise
                 # With several processes the others already wait for this one's gradients: it can't start over alone.
-                together, one_row = self.accelerator.num_processes > 1, len(given.mine) < 2 ** (self.splits + 1)
-                if together or one_row:
-                    raise OutOfMemoryError(_no_memory(given, one_row, error)) from error
+                largest = max((len(batch.rows) for batch in self._split(given)), default=1)
+                if self.accelerator.num_processes > 1 or largest < 2:
+                    raise OutOfMemoryError(_no_memory(given, largest, error)) from error
             self.splits += 1
             self.optimizer.zero_grad(set_to_none=True)
             if torch.cuda.is_available():
@@ -315,11 +316,10 @@ class Stepper:
         return contextlib.nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
 
 
-def _no_memory(given: StepInput, one_row: bool, error: BaseException) -> str:
-    """What ran out and what to lower."""
-    largest = max((len(batch.rows) for batch in given.batches), default=1)
+def _no_memory(given: StepInput, largest: int, error: BaseException) -> str:
+    """What ran out and what to lower; `largest` is the number of examples in the largest pass."""
     first = str(error).partition("\n")[0]
-    if one_row:
+    if largest < 2:
         remedy = "lower tokenization.max_length, or set training.gradient_checkpointing=true or training.lora"
     else:
         remedy = f"set batch.micro below {largest}: the steps stay the same, in smaller forward passes"

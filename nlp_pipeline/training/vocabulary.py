@@ -32,7 +32,7 @@ def compact_vocabulary(
         return None
     ids = [field.name for field in recipe.fields() if field.name.endswith("input_ids") and not field.target]
     parts = [table.distinct(name) for name in ids if name in table.columns]
-    used = np.unique(np.concatenate([*parts, recipe.encoder.tokenizer.all_special_ids]))
+    used = np.unique(np.concatenate([*parts, [recipe.pad_token_id], recipe.encoder.tokenizer.all_special_ids]))
     embedding = model.get_input_embeddings()
     saved = (embedding.num_embeddings - len(used)) * embedding.embedding_dim * 12
     if setting == "auto" and saved < WORTH_BYTES:

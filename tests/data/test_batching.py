@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlp_pipeline.data.batching import Sampler, micro_batches, share, sorted_batches
+from nlp_pipeline.data.batching import PADDED_BACK, USUAL_LENGTH, Sampler, micro_batches, share, sorted_batches
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(np.array)
 
@@ -90,3 +90,19 @@ def test_evaluation_scores_each_row_once(lengths, size, processes):
     rows = [row for mine in batches for batch in mine for row in batch.tolist()]
     assert sorted(rows) == list(range(len(lengths)))
     assert len(batches) == processes
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=60).map(np.array), st.integers(1, 64))
+def test_an_evaluation_batch_of_long_rows_holds_fewer_of_them(lengths, size):
+    for batch in sorted_batches(lengths, size)[0]:
+        assert len(batch) <= size
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= size * USUAL_LENGTH
+
+
+@given(lengths, st.integers(1, 500))
+def test_a_packed_pass_is_bounded_when_it_is_padded_again(lengths, tokens):
+    parts = micro_batches(np.arange(len(lengths)), lengths, None, tokens, padded=False)
+    assert np.concatenate(parts).tolist() == list(range(len(lengths)))
+    for part in parts:
+        assert len(part) == 1 or lengths[part].sum() <= tokens
+        assert len(part) == 1 or len(part) * lengths[part].max() <= PADDED_BACK * tokens

@@ -85,3 +85,17 @@ def test_the_mean_loss_does_not_depend_on_the_order_of_the_batches(recipe, monke
             lambda self, *which, losses=losses: torch.tensor(next(losses), dtype=torch.float64),
         )
         assert evaluate_source(recipe, ROWS, progress=False)["scores"]["loss"] == 1 / len(ROWS)
+
+
+def test_threads_that_predict_at_once_get_their_own_answers(recipe):
+    from concurrent.futures import ThreadPoolExecutor
+
+    parts = [ROWS[i : i + 3] for i in range(0, len(ROWS), 3)]
+    alone = [recipe.predict(part, exact=True) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda part: recipe.predict(part, exact=True), parts * 5))
+    assert together == alone * 5
+
+
+def test_nothing_to_predict_is_no_error(recipe):
+    assert recipe.predict([]) == []

@@ -301,6 +301,16 @@ def test_there_is_a_kernel_where_there_is_a_compiler(monkeypatch):
     native.library.cache_clear()
 
 
+def test_a_compiler_that_is_gone_leaves_the_slower_way_and_says_so(monkeypatch, caplog):
+    from nlp_pipeline.modeling import native
+
+    monkeypatch.setenv("CC", "no-such-compiler -O1")
+    native.library.cache_clear()
+    assert native.library() is None
+    native.library.cache_clear()
+    assert "no attention kernel" in caplog.text
+
+
 @pytest.mark.parametrize("features", [8, 16])
 def test_types_are_brought_together_in_mixed_precision_and_never_misread(features):
     from nlp_pipeline.modeling.native import NativeAttention, usable

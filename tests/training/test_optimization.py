@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nlp_pipeline.config.schema import TrainingConfig
 from nlp_pipeline.modeling.losses import binary_cross_entropy_sum, cross_entropy_sum, target_weights
-from nlp_pipeline.modeling.parameters import freeze
+from nlp_pipeline.modeling.parameters import depth_from_head, freeze
 from nlp_pipeline.training.optimization import make_schedule, parameter_groups
 
 
@@ -97,3 +97,10 @@ def test_binary_cross_entropy_equals_torchs_mean():
     logits, targets = torch.randn(5, 4), torch.randint(0, 2, (5, 4)).float()
     theirs = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
     torch.testing.assert_close(binary_cross_entropy_sum(logits, targets) / 5, theirs)
+
+
+def test_an_adapted_model_has_its_layers_at_the_same_depth():
+    names = {"score.weight": 0, "model.layers.2.mlp.up_proj.weight": 1, "model.embed_tokens.weight": 4}
+    for name, depth in names.items():
+        assert depth_from_head(name, 3, "model") == depth
+        assert depth_from_head(f"base_model.model.{name}", 3, "model") == depth

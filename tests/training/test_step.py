@@ -87,6 +87,18 @@ def test_running_out_of_memory_splits_the_pass_and_loses_no_step(tiny_bert, tmp_
         torch.testing.assert_close(ours[name], theirs[name], atol=2e-5, rtol=1e-3, msg=name)
 
 
+def test_a_pass_of_any_number_of_rows_is_cut_down_to_single_ones(tiny_bert, tmp_path, monkeypatch):
+    gradient = Stepper._gradient
+
+    def single(self, given):
+        if max(len(batch.rows) for batch in self._split(given)) > 1:
+            raise torch.OutOfMemoryError("no memory")
+        return gradient(self, given)
+
+    monkeypatch.setattr(Stepper, "_gradient", single)
+    assert make(tiny_bert, tmp_path / "run", batch={"size": 7}).run(progress=False)["training"]["step"] == 4
+
+
 def test_memory_too_small_for_one_row_is_an_error(tiny_bert, tmp_path, monkeypatch):
     def never(self, given):
         raise torch.OutOfMemoryError("no memory")
