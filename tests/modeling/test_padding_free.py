@@ -75,8 +75,9 @@ def batch_of(sizes, seed=0):
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
-def close(found, wanted, tolerance):
-    scale = max(1e-3, float(wanted.detach().abs().max()))
+def close(found, wanted, tolerance, least=1e-3):
+    """Args: least: the smallest scale; what should be 0 is a rounding error of what it was computed from."""
+    scale = max(least, float(wanted.detach().abs().max()))
     assert float((found - wanted).detach().abs().max()) / scale < tolerance
 
 
@@ -100,8 +101,9 @@ def test_logits_and_gradients_are_those_of_the_padded_eager_model(pair, sizes, m
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     close(logits[1], logits[0], 1e-5)
     assert gradients[0].keys() == gradients[1].keys()
+    least = max(float(gradient.abs().max()) for gradient in gradients[0].values()) / 100
     for name, gradient in gradients[0].items():
-        close(gradients[1][name], gradient, 1e-5)
+        close(gradients[1][name], gradient, 1e-5, least)
 
 
 def test_mixed_precision_is_as_near_to_float32_as_padded(pair):
