@@ -210,17 +210,17 @@ def card(target, which, folder):
     return version.number, (folder / "README.md").read_text()
 
 
-def number_twenty(target, run, folder):
-    """Push twenty different runs at the same time: they get twenty versions, none is lost or there twice."""
-    copies = [shutil.copytree(run, folder / f"run-{number}") for number in range(20)]
+def number_together(target, run, folder, pushers=20):
+    """Push different runs at the same time: each gets a version of its own, none is lost or there twice."""
+    copies = [shutil.copytree(run, folder / f"run-{number}") for number in range(pushers)]
     for number, copy in enumerate(copies):
         (copy / "model" / "README.md").write_text(f"push {number}\n")
     with pushes(target) as push:
         told = push(*copies)
-    assert sorted(answer["number"] for answer in told) == list(range(1, 21))
-    cards = {card(target, f":{number}", folder / "read")[1] for number in range(1, 21)}
-    assert cards == {f"push {number}\n" for number in range(20)}
-    assert 1 <= card(target, "@production", folder / "read")[0] <= 20
+    assert sorted(answer["number"] for answer in told) == list(range(1, pushers + 1))
+    cards = {card(target, f":{number}", folder / "read")[1] for number in range(1, pushers + 1)}
+    assert cards == {f"push {number}\n" for number in range(pushers)}
+    assert 1 <= card(target, "@production", folder / "read")[0] <= pushers
 
 
 def survive_kills(target, run, folder, kills=100):

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 from registry.runs import finished_run
-from registry.services import number_twenty, s3_running, survive_kills
+from registry.services import number_together, s3_running, survive_kills
 
 from nlp_pipeline.errors import RegistryError
 from nlp_pipeline.registry.pulling import find, pull
@@ -59,7 +59,7 @@ def test_a_damaged_object_is_found(root, finished, tmp_path):
 
 def test_twenty_processes_get_twenty_versions(finished, tmp_path, monkeypatch):
     with s3_running(monkeypatch) as bucket:
-        number_twenty(f"{bucket}/models/topics", finished, tmp_path)
+        number_together(f"{bucket}/models/topics", finished, tmp_path)
 
 
 @pytest.mark.slow
