@@ -119,7 +119,10 @@ def is_registry(folder: Path) -> bool:
 def _split(text: str, place: str) -> tuple[str, str]:
     """The registry and the last part."""
     if text.startswith(UNSUPPORTED):
-        raise ConfigError(f"{place}: found {text!r}, which is not supported yet; {FORMS}")
+        raise ConfigError(
+            f"{place}: found {text!r}; wandb is no registry here, but takes models as artifacts of a run: "
+            f"`tracking: {{to: [wandb], log_model: true}}`. Here {FORMS}"
+        )
     if not is_address(text):
         raise ConfigError(f"{place}: found {text!r}, {FORMS}")
     whole = _expanded(text, place)

@@ -8,8 +8,10 @@ A push that was killed leaves at most a commit without a tag, which the same pus
 files that had arrived are not sent again. The token is huggingface_hub's own business, and never seen here.
 """
 
+import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 MANIFEST, SAMPLE = "nlp-pipeline/version.json", "nlp-pipeline/sample.jsonl"
 OURS_OR_THE_HUBS = (".gitattributes", CARD, MANIFEST)
 """What a repository that nobody pushed to may hold."""
-ATTEMPTS = 20
+ATTEMPTS = 50
 CLIENT_ERRORS: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *HfHubHTTPError.__bases__)
 """The bases are those of its HTTP client, of which there have been several."""
 CONFLICT, PRECONDITION_FAILED = 409, 412
@@ -148,7 +150,8 @@ class HubRegistry(Registry):
             except HfHubHTTPError as error:
                 if error.response.status_code not in (CONFLICT, PRECONDITION_FAILED) or attempt == ATTEMPTS - 1:
                     raise
-                continue  # another push was faster
+                time.sleep(random.random() * min(2.0, 0.1 * (attempt + 1)))  # another push was faster
+                continue
             return str(made.oid)
         raise AssertionError
 

@@ -99,7 +99,7 @@ class MlflowRegistry(Registry):
             with suppress(MlflowException):  # there already; or the next request says what is wrong
                 self.client.create_registered_model(address.name)
             made = self.client.create_model_version(address.name, source, run.run_id)
-            self.client.set_terminated(run.run_id)
+            self.client.update_run(run.run_id, "FINISHED")  # set_terminated prints
         return Version(address.at(int(made.version)), json.loads(manifest_text(manifest)))
 
     def promote(self, version: Version, alias: str) -> int | None:

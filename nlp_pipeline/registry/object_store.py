@@ -31,14 +31,14 @@ class ObjectStore:
         self.shown = hide_password(url)
         protocol = url.partition("://")[0]
         try:
-            self.files, self.root = fsspec.core.url_to_fs(url)
+            # Others push too: what was listed a moment ago may not be all.
+            self.files, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
             if protocol in EXTRAS:
                 raise MissingExtraError(f"{protocol}://", *EXTRAS[protocol]) from None
             raise RegistryError(f"{self.shown}: {error}") from None
         except ValueError as error:
             raise RegistryError(f"{self.shown}: fsspec knows no such store: {error}") from None
-        self.files.use_listings_cache = False
         self.root = self.root.rstrip("/")
 
     def prepare(self) -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -53,25 +54,31 @@ def watch(name, last):
         return result
     setattr(socket.socket, name, operation)
 
+def start(run, at):
+    readable, writable = os.pipe()
+    if os.fork():
+        os.close(writable)
+        return readable
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the answers alone go there
+        for name in ("connect", "send", "sendall", "recv", "recv_into"):
+            watch(name, at)
+        number = push(Path(run), sys.argv[1], "production", verify=False).number
+        os.write(writable, json.dumps({"number": number, "places": place}).encode())
+    except BaseException:
+        os.write(writable, json.dumps({"error": traceback.format_exc()}).encode())
+    finally:
+        os._exit(0)
+
 for line in sys.stdin:
     order = json.loads(line)
-    readable, writable = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            for name in ("connect", "send", "sendall", "recv", "recv_into"):
-                watch(name, order["at"])
-            number = push(Path(order["run"]), order["target"], "production", verify=False).number
-            os.write(writable, json.dumps({"number": number, "places": place}).encode())
-        except BaseException:
-            os.write(writable, json.dumps({"error": traceback.format_exc()}).encode())
-        finally:
-            os._exit(0)
-    os.close(writable)
-    with open(readable, "rb") as pipe:
-        told = pipe.read()
-    os.waitpid(child, 0)
-    print(told.decode() or json.dumps({"killed": True}), flush=True)
+    children = [start(run, order["at"]) for run in order["runs"]]
+    told = []
+    for readable in children:
+        with open(readable, "rb") as pipe:
+            told.append(json.loads(pipe.read() or '{"killed": true}'))
+        os.wait()
+    print(json.dumps(told), flush=True)
 """
 
 
@@ -95,6 +102,29 @@ def hub_running(monkeypatch):
 
 
 @contextlib.contextmanager
+def s3_running(monkeypatch):
+    """The URL of an empty bucket of an S3 of one's own."""
+    skip_without("s3fs", "moto")
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anybody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything-at-all")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        bucket = f"models-{uuid.uuid4().hex}"
+        s3fs.S3FileSystem().mkdir(bucket)
+        yield f"s3://{bucket}"
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
 def mlflow_running(folder):
     """The address of an MLflow server, on a database in a folder."""
     skip_without("mlflow", "flask", "flask_cors", "huey")
@@ -112,7 +142,8 @@ def mlflow_running(folder):
     words += ["--artifacts-destination", str(folder / "artifacts")]
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 120
@@ -135,16 +166,18 @@ def skip_without(*packages):
 
 @contextlib.contextmanager
 def pushes(target):
-    """A warm process: `push(run, at)` pushes in a child of it, killed at a place, and returns what became of it."""
+    """A warm process: `push(run, …, at=place)` pushes runs at the same time, each in a child of it that is killed at a
+    place, and returns what became of them."""
     process = subprocess.Popen(
         [sys.executable, "-c", PUSHES, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
-    def push(run, at=None):
-        process.stdin.write(json.dumps({"run": str(run), "target": target, "at": at}) + "\n")
+    def push(*runs, at=None):
+        process.stdin.write(json.dumps({"runs": [str(run) for run in runs], "at": at}) + "\n")
         process.stdin.flush()
         told = json.loads(process.stdout.readline())
-        assert "error" not in told, told["error"]
+        for answer in told:
+            assert "error" not in answer, answer["error"]
         return told
 
     with process:
@@ -177,6 +210,19 @@ def card(target, which, folder):
     return version.number, (folder / "README.md").read_text()
 
 
+def number_together(target, run, folder, pushers=20):
+    """Push different runs at the same time: each gets a version of its own, none is lost or there twice."""
+    copies = [shutil.copytree(run, folder / f"run-{number}") for number in range(pushers)]
+    for number, copy in enumerate(copies):
+        (copy / "model" / "README.md").write_text(f"push {number}\n")
+    with pushes(target) as push:
+        told = push(*copies)
+    assert sorted(answer["number"] for answer in told) == list(range(1, pushers + 1))
+    cards = {card(target, f":{number}", folder / "read")[1] for number in range(1, pushers + 1)}
+    assert cards == {f"push {number}\n" for number in range(pushers)}
+    assert 1 <= card(target, "@production", folder / "read")[0] <= pushers
+
+
 def survive_kills(target, run, folder, kills=100):
     """Kill pushes at random places; after each kill a reader finds the old version or the whole new one, and the same
     push completes when it is repeated."""
@@ -187,11 +233,11 @@ def survive_kills(target, run, folder, kills=100):
         other_weights(run, 0)
         push(run)
         other_weights(run, 1)
-        told = push(run)
+        (told,) = push(run)
         for number in range(2, kills + 2):
             before = registry.numbers(name)
             other_weights(run, number)
-            ended = push(run, chance.randrange(1, told["places"] + 1))
+            (ended,) = push(run, at=chance.randrange(1, told["places"] + 1))
             now = registry.numbers(name)
             assert now in (before, [*before, before[-1] + 1])
             named, text = card(target, "@production", folder)
@@ -200,7 +246,7 @@ def survive_kills(target, run, folder, kills=100):
             counts["kills"] += "killed" in ended
             counts["published"] += now != before
             counts["named"] += named != before[-1]
-            told = push(run)
+            (told,) = push(run)
             assert card(target, "@production", folder) == (told["number"], f"push {number}\n")
     print(json.dumps(counts | {"places": told["places"]}))
     assert counts["kills"] > 0.9 * kills

@@ -10,7 +10,7 @@ import pytest
 from commands import call
 from registry.hub_server import TOKEN
 from registry.runs import finished_run
-from registry.services import hub_running, survive_kills
+from registry.services import hub_running, number_together, survive_kills
 
 from nlp_pipeline import ConfigError, Recipe
 from nlp_pipeline.errors import RegistryError
@@ -186,6 +186,10 @@ def test_the_command_alone_finds_the_hub_by_its_environment(hub, finished):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == 1
+
+
+def test_five_processes_get_five_versions(hub, finished, tmp_path):
+    number_together(TARGET, finished, tmp_path, 5)  # a commit is made on top of the one before: the others try again
 
 
 @pytest.mark.slow

@@ -52,7 +52,8 @@ def database(tmp_path_factory):
     skip_without("mlflow")
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     make = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments()"
-    subprocess.run([sys.executable, "-c", make, f"sqlite:///{file}"], check=True, capture_output=True)
+    words = [sys.executable, "-c", make, f"sqlite:///{file}"]
+    subprocess.run(words, cwd=file.parent, check=True, capture_output=True)
     return file
 
 

@@ -1,9 +1,11 @@
-"""The same layout in what fsspec reaches: here memory, and S3 where s3fs and moto are installed."""
+"""The same layout in what fsspec reaches: here memory, and an S3 of the test's own."""
 
+import shutil
 import uuid
 
 import pytest
 from registry.runs import finished_run
+from registry.services import number_together, s3_running, survive_kills
 
 from nlp_pipeline.errors import RegistryError
 from nlp_pipeline.registry.pulling import find, pull
@@ -21,21 +23,8 @@ def root(request, monkeypatch):
     if request.param == "memory":
         yield f"memory://models-{uuid.uuid4().hex}"
         return
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anybody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything-at-all")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    bucket = f"models-{uuid.uuid4().hex}"
-    s3fs.S3FileSystem().mkdir(bucket)
-    yield f"s3://{bucket}/models"
-    server.stop()
+    with s3_running(monkeypatch) as bucket:
+        yield f"{bucket}/models"
 
 
 def test_push_alias_pull_and_prune(root, finished, tmp_path):
@@ -66,3 +55,16 @@ def test_a_damaged_object_is_found(root, finished, tmp_path):
     store.replace(f"blobs/{sha256[:2]}/{sha256}", b"other bytes")
     with pytest.raises(RegistryError, match="was damaged or changed"):
         pull(f"{root}/topics", tmp_path / "pulled")
+
+
+def test_twenty_processes_get_twenty_versions(finished, tmp_path, monkeypatch):
+    with s3_running(monkeypatch) as bucket:
+        number_together(f"{bucket}/models/topics", finished, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_hundred_kills_leave_the_old_version_or_the_whole_new_one(finished, tmp_path, monkeypatch):
+    run = shutil.copytree(finished, tmp_path / "run")
+    with s3_running(monkeypatch) as bucket:
+        survive_kills(f"{bucket}/models/topics", run, tmp_path / "read")
