@@ -54,7 +54,7 @@ def server(command: list[str], port: int) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL) as process:
         try:
-            for _ in range(600):
+            for _ in range(3000):
                 if process.poll() is not None:
                     raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
                 try:

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import random
+import subprocess
 import sys
 import time
 import urllib.request
@@ -160,15 +161,11 @@ def main() -> None:
     args = parser.parse_args()
     code = "from nlp_pipeline.cli import main; main()"
     words = ["serve", str(args.run), "--port", str(args.port), "--max-body", str(BODY_LIMIT)]
-    with psutil.Popen([sys.executable, "-c", code, *words, "--slow-after", str(SLOW_SECONDS)]) as server:
+    words += ["--slow-after", str(SLOW_SECONDS)]
+    with psutil.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True) as server:
         try:
             url = f"http://127.0.0.1:{args.port}"
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(url + "/ready", timeout=5).read()
-                    break
-                except OSError:
-                    time.sleep(0.2)
+            server.stdout.readline()  # where it answers
             for _ in range(200):
                 urllib.request.urlopen(urllib.request.Request(url, GOOD, {"Content-Type": "application/json"})).read()
             asyncio.run(abuse(args.port, args.count, args.slow, server))
