@@ -4,7 +4,8 @@
 Each server in a process of its own, in turn, a text a request, --seconds for each number of clients, --rounds times;
 before that each is asked for --warm seconds. The load comes from wrk (`apt-get install wrk`), whose clients each send
 the next request as soon as they have the answer; it takes a few per cent of a core. Beside them: the rate at which
-`predict` answers the same texts.
+`predict` answers the same texts; and the processor time of the server's process for a request, which other work on the
+machine changes less.
 
   python benchmarks/serving.py --run runs/banking77 --rows DATA/banking77/test.jsonl
 """
@@ -22,6 +23,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 HERE = Path(__file__).parent
 PEER = HERE / "peers" / "fastapi_pipeline.py"
@@ -49,12 +52,12 @@ def servers(run: Path) -> dict[str, list[str]]:
 
 
 @contextmanager
-def server(command: list[str], port: int) -> Iterator[str]:
-    """A server that answers, and its URL; ended at the end."""
+def server(command: list[str], port: int) -> Iterator[tuple[str, psutil.Process]]:
+    """A server that answers: its URL and process; ended at the end."""
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL) as process:
+    with psutil.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL) as process:
         try:
-            for _ in range(600):
+            for _ in range(3000):
                 if process.poll() is not None:
                     raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
                 try:
@@ -62,16 +65,20 @@ def server(command: list[str], port: int) -> Iterator[str]:
                     break
                 except OSError:
                     time.sleep(0.2)
-            yield url
+            yield url, process
         finally:
             process.terminate()
 
 
-def load(url: str, script: Path, clients: int, seconds: float) -> dict[str, float]:
-    """Requests a second, milliseconds by percentile, and how many were not answered with 200."""
+def load(at: tuple[str, psutil.Process], script: Path, clients: int, seconds: float) -> dict[str, float]:
+    """Requests a second, milliseconds by percentile and of processor time, and how many were not answered with 200."""
+    url, process = at
+    before = sum(process.cpu_times()[:2])
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "60s", "--latency", "-s", str(script), url]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", told)[1])}
+    busy = sum(process.cpu_times()[:2]) - before
+    found["cpu"] = 1000 * busy / max(1, int(re.search(r"(\d+) requests in", told)[1]))
     for name in ("50", "99"):
         number, unit = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s|m)", told, re.M).groups()
         found[f"p{name}"] = float(number) * UNITS[unit]
@@ -121,18 +128,17 @@ def main() -> None:
         for _ in range(args.rounds):
             predicted.append(predict_rate(args.run, args.rows))
             for name, command in commands.items():
-                with server(command, args.port) as url:
-                    load(url, script, 8, args.warm)
+                with server(command, args.port) as at:
+                    load(at, script, 8, args.warm)
                     for clients in args.clients:
-                        found.setdefault((name, clients), []).append(load(url, script, clients, args.seconds))
+                        found.setdefault((name, clients), []).append(load(at, script, clients, args.seconds))
                         print(name, clients, found[name, clients][-1], file=sys.stderr, flush=True)
     rate = statistics.median(predicted)
-    print(
-        "| server | clients | requests/s | p50 ms | p99 ms | not answered | of predict |\n|---|---|---|---|---|---|---|"
-    )
+    titles = ["server", "clients", "requests/s", "p50 ms", "p99 ms", "CPU ms a request", "not answered", "of predict"]
+    print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
     for (name, clients), each in found.items():
         median = {key: statistics.median(one[key] for one in each) for key in each[0]}
-        numbers = f"{median['rate']:.1f} | {median['p50']:.1f} | {median['p99']:.1f}"
+        numbers = f"{median['rate']:.1f} | {median['p50']:.1f} | {median['p99']:.1f} | {median['cpu']:.2f}"
         failed = sum(one["failed"] for one in each)
         print(f"| {name} | {clients} | {numbers} | {failed:.0f} | {median['rate'] / rate:.0%} |")
     print(f"\npredict: {rate:.1f} rows/s ({', '.join(f'{one:.1f}' for one in predicted)})")

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_]\w*)\}", re.ASCII)
 SECRET_NAME = re.compile(
     r"(?i)(?!PWD$)(?:^|.*_)"
-    r"(?:tokens?|secrets?|passw(?:or)?d|passphrase|pwd|api_?key|access_?key|private_?key|credentials?)(?:_|$)"
+    r"(?:tokens?|secrets?|passw(?:or)?d|passphrase|pwd|api_?keys?|access_?key|private_?key|credentials?)(?:_|$)"
 )
 """Names of environment variables whose values are taken for secrets; PWD is the shell's working folder."""
 SHORTEST_SECRET = 8

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from .. import __version__
+from .documentation import document_keys
 from .errors import Problem, error_response, refusals
 from .guard import Guard
 from .openai import add_openai_routes
@@ -64,6 +65,8 @@ def create_app(service: Service, reloader: Reloader | None = None) -> FastAPI:
     add_openai_routes(app, service)
     _add_state_routes(app, service)
     add_page(app, service)
+    if settings.keys:
+        document_keys(app)
     return app
 
 

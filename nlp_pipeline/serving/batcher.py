@@ -54,15 +54,13 @@ class _Job:
     future: asyncio.Future[Answer]
     deadline: float
     arrived: float = field(default_factory=time.monotonic)
+    key: tuple[Question, frozenset[str]] = field(init=False)
+    """Jobs of the same key may share a batch."""
+    tokens: int = field(init=False)
 
-    @property
-    def key(self) -> tuple[Question, frozenset[str]]:
-        """Jobs of the same key may share a batch."""
-        return self.question, frozenset(self.rows[0])
-
-    @property
-    def tokens(self) -> int:
-        return sum(tokens_of(row) for row in self.rows)
+    def __post_init__(self) -> None:
+        self.key = self.question, frozenset(self.rows[0])
+        self.tokens = sum(map(tokens_of, self.rows))
 
 
 def tokens_of(value: Any) -> int:

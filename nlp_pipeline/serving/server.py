@@ -104,7 +104,7 @@ def make_server(
         ws="none",
         lifespan="on",
         access_log=False,
-        log_level="warning",
+        log_level="error",
         server_header=False,
         limit_concurrency=settings.limits.connections,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),

@@ -23,7 +23,7 @@ def run(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def strict(run):
     """The URL of a server with short limits."""
-    with running(service_of(run, limits={"body_bytes": 2000, "body_seconds": 0.5, "rows": 3, "characters": 50})) as url:
+    with running(service_of(run, limits={"body_bytes": 2000, "body_seconds": 1.0, "rows": 3, "characters": 50})) as url:
         yield url
 
 
@@ -115,7 +115,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(strict, parts):
 
 
 def test_a_body_that_trickles_is_not_waited_for_either(strict):
-    received = exchange(strict, head(100), *[b" "] * 10, pause=0.1)
+    received = exchange(strict, head(100), *[b" "] * 10, pause=0.15)
     assert status(received) == 408
 
 
@@ -126,7 +126,7 @@ def test_a_head_that_does_not_come_closes_the_connection(strict, parts):
 
 def test_a_head_that_trickles_on_a_used_connection_closes_it_too(strict):
     body = b'{"inputs": "a"}'
-    received = exchange(strict, head(len(body)) + body, *[b"P", b"O", b"S", b"T", b" ", b"/", b" ", b"H"], pause=0.1)
+    received = exchange(strict, head(len(body)) + body, *[b"P", b"O", b"S", b"T", b" ", b"/", b" ", b"H"], pause=0.15)
     assert status(received) == 200
     assert received.count(b"HTTP/1.1") == 1
 
@@ -137,7 +137,7 @@ def test_a_fast_client_may_send_many_requests_on_one_connection_for_longer_than_
     for _ in range(8):
         connection.request("POST", "/", b'{"inputs": "a"}', {"Content-Type": "application/json"})
         assert connection.getresponse().read().startswith(b"[[")
-        threading.Event().wait(0.1)
+        threading.Event().wait(0.15)
     connection.close()
 
 
