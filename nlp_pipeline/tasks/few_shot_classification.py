@@ -40,7 +40,7 @@ class FewShotClassification(SentenceEmbedding):
 
         rows: Literal["labelled"] = "labelled"
         """A text and its label."""
-        regularization: float = Setting(10.0, gt=0)
+        regularization: float = Setting(100.0, gt=0)
         """The head's: the smaller, the smaller its weights (scikit-learn's C)."""
 
     options: Options
