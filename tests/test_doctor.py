@@ -52,7 +52,7 @@ def test_a_missing_package_and_an_old_one(monkeypatch: pytest.MonkeyPatch, capsy
     out = printed(capsys)
     assert re.search(r"missing +seqeval", out)
     assert re.search(r"old +transformers +4\.57\.1", out)
-    wanted = next(line for line in out.splitlines() if "pip install" in line and "transformers" in line)
+    wanted = next(line for line in out.splitlines() if "pip install" in line and "seqeval" in line)
     command = shlex.split(wanted.partition("pip install ")[2])
     assert [item.partition(">=")[0] for item in command] == ["seqeval", "transformers"]
 

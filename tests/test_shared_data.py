@@ -30,6 +30,8 @@ def trained(shared_data, tiny_bert, tmp_path):
         model = read_recipe(path)[0]["model"]
         if isinstance(model, dict) and "architecture" in model:
             small = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+            if model["architecture"]["model_type"] == "t5":
+                small = {"num_layers": 1, "num_heads": 2, "d_model": 32, "d_kv": 16, "d_ff": 64}
             tiny = {"name": tiny_bert, "architecture": {**model["architecture"], **small}}
         else:
             tiny = tiny_bert

@@ -9,7 +9,7 @@ import pytest
 from commands import call
 from registry.runs import ROWS, finished_run
 
-from nlp_pipeline import ConfigError, Recipe, TextClassification
+from nlp_pipeline import ConfigError, DataError, Recipe, TextClassification
 from nlp_pipeline.errors import ExportError, ModelError
 from nlp_pipeline.export import making, onnx_model
 from nlp_pipeline.export.exporting import export
@@ -151,6 +151,7 @@ class Swapped(onnx_model.OnnxModel):
         return {name: tensor.flip(-1) for name, tensor in super().answer(inputs).items()}
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_is_refused_with_the_difference_and_not_there(run, made, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(onnx_model, "OnnxModel", Tampered)
     assert call("export", run, "--to", "onnx", "-o", tmp_path) == 5
@@ -241,7 +242,7 @@ def test_rows_of_ones_own_are_scored_and_a_model_folder_needs_them(run, made, tm
     found = export(run, ["merged"], tmp_path, rows=str(rows), most_rows=10, progress=False)
     assert found["rows"] == f"10 rows of {rows}"
     assert found["variants"][0]["score"] == found["variants"][-1]["score"] is not None
-    with pytest.raises(ConfigError, match="--rows") as error:
+    with pytest.raises(DataError, match="--rows") as error:
         export(shutil.copytree(run / "model", tmp_path / "alone"), ["merged"], tmp_path / "out", progress=False)
     assert "give a data file" in str(error.value)
 

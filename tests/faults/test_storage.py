@@ -87,6 +87,7 @@ def test_a_disk_that_fails_leaves_the_last_checkpoint_and_the_run_goes_on(
     same_weights(cut, through)
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_in_a_process_of_its_own(tiny_bert, tmp_path):
     """The kernel itself refuses, in the middle of a file."""
     rows = tmp_path / "rows.jsonl"

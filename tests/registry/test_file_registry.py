@@ -175,6 +175,7 @@ def test_prune_takes_what_no_version_names_and_leaves_the_rest(run, target, tmp_
     pull(target, tmp_path / "pulled")
 
 
+@pytest.mark.slow
 def test_a_recipe_pushes_once_and_a_push_that_fails_costs_nothing(tiny_bert, tmp_path, capsys):
     registry = {"target": f"file:{tmp_path}/models/topics", "alias": "staging"}
     finished_run(tiny_bert, tmp_path / "run", registry=registry)

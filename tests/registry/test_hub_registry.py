@@ -170,6 +170,7 @@ def test_what_names_no_repository_is_refused(finished, target):
         push(finished, target)
 
 
+@pytest.mark.slow
 def test_the_token_is_in_no_file_and_no_commit(hub, tiny_bert, tmp_path):
     run = finished_run(
         tiny_bert, tmp_path / "hf_run", name=f"x {TOKEN}", registry={"target": TARGET, "alias": "production"}

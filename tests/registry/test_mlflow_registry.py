@@ -65,6 +65,7 @@ def _database(database, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MLflow puts artifacts beside its database's process
 
 
+@pytest.mark.slow
 def test_a_version_predicts_here_and_in_mlflow_alone(finished, tmp_path, capsys):
     assert call("push", finished, TARGET, "--alias", "production") == 0
     assert "mlflow:topics:1 @production, 12 rows checked in a clean process" in capsys.readouterr().out

@@ -57,6 +57,7 @@ def test_a_damaged_object_is_found(root, finished, tmp_path):
         pull(f"{root}/topics", tmp_path / "pulled")
 
 
+@pytest.mark.slow
 def test_twenty_processes_get_twenty_versions(finished, tmp_path, monkeypatch):
     with s3_running(monkeypatch) as bucket:
         number_together(f"{bucket}/models/topics", finished, tmp_path)

@@ -56,6 +56,7 @@ def best(answer):
     return [[labels[0]["label"], labels[0]["score"]] for labels in answer]
 
 
+@pytest.mark.slow
 def test_an_endpoint_loads_the_handler_from_the_repository_and_calls_it(run, tmp_path, expected):
     folder = pack(run, tmp_path / "packed", "inference-endpoint")
     # As huggingface_inference_toolkit does it.
@@ -82,6 +83,7 @@ print(json.dumps([handle({{"inputs": {TEXTS[0]!r}}}), refused, "fastapi" in sys.
     assert not {"fastapi", "pytest", "nlp-pipeline"} & needed
 
 
+@pytest.mark.slow
 def test_sagemaker_calls_the_four_functions(run, tmp_path, expected):
     folder = pack(run, tmp_path / "packed", "sagemaker")
     code = f"""

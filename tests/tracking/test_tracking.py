@@ -179,6 +179,7 @@ def test_one_run_over_kills_of_training_and_of_the_follower(recipe, tmp_path, mo
     assert losses(name, where, out) == list(range(1, LONG + 1))
 
 
+@pytest.mark.slow
 def test_a_tracker_that_never_answers_stops_nothing_and_gets_it_later(recipe, tmp_path, monkeypatch):
     place("mlflow", tmp_path, monkeypatch)
     out = tmp_path / "out"
