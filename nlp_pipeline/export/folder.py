@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..modeling.logistic_head import FILE as HEAD
 from ..run_directory import environment, folder_hash, read_json, utc_now, write_text
 
 EXPORT_FILE = "export.json"
@@ -66,8 +67,12 @@ def written_aside(folder: Path) -> Iterator[Path]:
 
 
 def copy_beside(model: Path, folder: Path) -> None:
-    """The files of a saved model but its weights: config with the label names, tokenizer, recipe."""
-    ignored = shutil.ignore_patterns(*NOT_COPIED)
+    """The files of a saved model but its weights: config with the label names, tokenizer, recipe, a fitted head."""
+    weights = shutil.ignore_patterns(*NOT_COPIED)
+
+    def ignored(place: Any, names: Any) -> set[str]:
+        return weights(place, names) - {HEAD}
+
     shutil.copytree(model, folder, ignore=ignored, dirs_exist_ok=True)
 
 

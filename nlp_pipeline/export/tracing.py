@@ -48,7 +48,7 @@ def model_inputs(recipe: "Recipe", model: Any, table: "TokenTable", examples: np
     recorder = Recorder(model)
     with torch.inference_mode():
         recipe.forward(recorder, recipe.batch(table, examples))
-    return {name: tensor.clone() for name, tensor in recorder.calls[0].items()}
+    return {name: tensor.clone() for name, tensor in recorder.calls[0].items() if isinstance(tensor, torch.Tensor)}
 
 
 def examples_to_trace(table: "TokenTable") -> np.ndarray:

@@ -107,13 +107,16 @@ class SequenceToSequence(GeneratedText):
         """Have the tokenizer set the marks of the target's language, or the source's again."""
 
     def forward(self, model: Any, batch: "Batch") -> Any:
-        """logits [targets, vocabulary]."""
+        """logits [targets, vocabulary]; without right texts [sources, 1, vocabulary], those of the first token."""
         from ..modeling.generating import decoder_inputs
         from ..modeling.heads import logits_at
 
-        labels = batch.targets["labels"]
         # Padding stands at the ends, where no token of a decoder looks: without a mask its attention is quicker.
         inputs = {name: value for name, value in batch.inputs.items() if name != "decoder_attention_mask"}
+        if "labels" not in batch.targets:
+            start = decoder_inputs(model, inputs["input_ids"][:, :1])
+            return model(**inputs, decoder_input_ids=start, use_cache=False)
+        labels = batch.targets["labels"]
         with logits_at(model, labels != IGNORED):
             return model(**inputs, decoder_input_ids=decoder_inputs(model, labels), use_cache=False)
 
