@@ -16,7 +16,7 @@ CHAT_TASKS = TASKS[1:]
 
 
 def reply(recipe: "Recipe", rows: Sequence[Row], new_tokens: int) -> list[Found]:
-    """A text after each prompt, as the recipe's `generation` has it.
+    """A text after each prompt, as the recipe's `generation` has it, but never drawn.
 
     Args:
         rows: `prompt`, a text to go on with; or `messages`, of which the last is not the assistant's.
@@ -38,7 +38,7 @@ def reply(recipe: "Recipe", rows: Sequence[Row], new_tokens: int) -> list[Found]
         prompts = [text_prompt(encoder, row["prompt"]) for row in rows]
     ends: list[int] = recipe.ends() if hasattr(recipe, "ends") else _ids(tokenizer.eos_token_id)
     with torch.no_grad():
-        settings = recipe.config.generation.model_copy(update={"max_new_tokens": new_tokens})
+        settings = recipe.config.generation.model_copy(update={"max_new_tokens": new_tokens, "do_sample": False})
         config = generation_config(model, settings, eos_token_id=ends or None, pad_token_id=recipe.pad_token_id)
         made = generate_replies(model, prompts, config, (recipe.config.training.seed,))
     return [

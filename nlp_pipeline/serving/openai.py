@@ -13,14 +13,14 @@ from starlette.responses import JSONResponse
 from .errors import OpenAIProblem, refusals
 from .model import Found, Question, Row
 from .service import Service
-from .shapes.base import STRICT
+from .shapes.base import STRICT, Off, One, Whole
 from .shapes.embeddings import Embeddings, vector
 from .shapes.generation import NEW_TOKENS, Generation, stopped
 from .shapes.rows import Message
 
 Answer = dict[str, Any]
 MODEL = (str | None, Field(None, description="Any name: there is one model here"))
-IGNORED: dict[str, Any] = {"user": (str | None, None), "seed": (int | None, None)}
+IGNORED: dict[str, Any] = {"user": (str | None, None), "seed": (Whole | None, None)}
 """What clients send that changes nothing in a greedy answer."""
 
 
@@ -131,10 +131,10 @@ def _generation_fields(service: Service, tokens: int) -> dict[str, Any]:
     greedy = Field(0, ge=0, le=0, description="Texts are made greedily")
     return {
         "model": MODEL,
-        "max_tokens": (int, Field(min(tokens, most), ge=1, le=most)),
+        "max_tokens": (Whole, Field(min(tokens, most), ge=1, le=most)),
         "temperature": (float, greedy),
-        "n": (Literal[1], 1),
-        "stream": (Literal[False], False),
+        "n": (One, 1),
+        "stream": (Off, False),
         "stop": (str | list[str] | None, Field(None, description="The text ends before the first of these")),
         **IGNORED,
     }

@@ -127,7 +127,6 @@ def test_an_export_leaves_no_secret(start, tmp_path):
     targets = ("onnx", "onnx-int8", "exported-program", "merged")
     again = start("export", "run", *(word for target in targets for word in ("--to", target)))
     assert again.returncode == 0, again.stderr
-    assert "the run's data can't be read again" in again.stdout  # a password that was hidden is no password
     assert {path.name for path in (tmp_path / "run" / "export").iterdir()} == {*targets}
     assert_unseen(tmp_path, first, again)
 

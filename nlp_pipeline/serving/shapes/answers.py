@@ -6,13 +6,13 @@ from pydantic import BaseModel, Field, create_model
 
 from ...evaluation.spans import answer_record
 from ..model import Found, Question, Row, ServedModel
-from .base import STRICT, Parameters, Shape
+from .base import STRICT, Parameters, Shape, Whole
 
 
 class AnswerParameters(Parameters):
     """How an answer is to be given."""
 
-    top_k: int = Field(1, ge=1, le=100, description="So many answers at most; more than one are given as a list")
+    top_k: Whole = Field(1, ge=1, le=100, description="So many answers at most; more than one are given as a list")
     handle_impossible_answer: bool | None = Field(
         None, description="Whether the answer may be none (an empty text); by default as the model was trained"
     )

@@ -1,13 +1,35 @@
 """What a task's shape must supply."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from ..model import Found, Question, Row, ServedModel
 from ..settings import Limits
 
 STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("Input should be a valid integer")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _boolean(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise ValueError("Input should be a valid boolean")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number; 5.0 is one in JSON Schema."""
+Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)]
+"""The same from 1 on. Bounds set on `Whole | None` itself would be missing in the schema."""
+One = Annotated[Literal[1], BeforeValidator(_whole)]
+"""1, and not `true`, which is its equal in Python."""
+Off = Annotated[Literal[False], BeforeValidator(_boolean)]
+"""`false`, and not 0."""
 
 
 class Parameters(BaseModel):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, create_model
 
 from ...evaluation.classification import probabilities
 from ..model import Found, Question, Row, ServedModel
-from .base import STRICT, Parameters, Shape
+from .base import STRICT, Count, Parameters, Shape
 
 if TYPE_CHECKING:
     from ...evaluation.metrics import Kind
@@ -29,7 +29,7 @@ class ClassificationParameters(Parameters):
     """How an answer is to be given."""
 
     function_to_apply: Function | None = Field(None, description="Makes scores of logits; by default the model's own")
-    top_k: int | None = Field(None, ge=1, le=1_000_000, description="So many labels at most")
+    top_k: Count | None = Field(None, description="So many labels at most")
 
 
 class Classification(Shape):

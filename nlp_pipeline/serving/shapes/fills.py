@@ -8,13 +8,13 @@ from pydantic import BaseModel, Field
 
 from ...tasks.masked_language_modeling import SHOWN
 from ..model import Found, Question, Row, ServedModel
-from .base import Parameters, Shape
+from .base import Parameters, Shape, Whole
 
 
 class FillParameters(Parameters):
     """How an answer is to be given."""
 
-    top_k: int = Field(SHOWN, ge=1, le=SHOWN, description="So many tokens at most for a mask")
+    top_k: Whole = Field(SHOWN, ge=1, le=SHOWN, description="So many tokens at most for a mask")
 
 
 class Fill(BaseModel):

@@ -1,13 +1,13 @@
 """Text generation: what a decoder goes on with."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field, create_model
 
 from ..generation import CHAT_TASKS
 from ..model import Found, Question, Row, ServedModel
 from ..settings import Limits
-from .base import Parameters, Shape
+from .base import Off, Parameters, Shape, Whole
 
 NEW_TOKENS = 128
 Stop = Field(None, max_length=16, description="The text ends before the first of these")
@@ -16,9 +16,9 @@ Stop = Field(None, max_length=16, description="The text ends before the first of
 class GenerationParameters(Parameters):
     """How a text is to be made: greedily, the likeliest token each time."""
 
-    max_new_tokens: int = Field(NEW_TOKENS, ge=1)
+    max_new_tokens: Whole = Field(NEW_TOKENS, ge=1)
     return_full_text: bool = Field(False, description="With the prompt before it")
-    do_sample: Literal[False] = False
+    do_sample: Off = False
     stop: list[str] | None = Stop
 
 
@@ -40,7 +40,7 @@ class Generation(Shape):
         self.parameters = create_model(
             "GenerationParameters",
             __base__=GenerationParameters,
-            max_new_tokens=(int, Field(min(NEW_TOKENS, limits.new_tokens), ge=1, le=limits.new_tokens)),
+            max_new_tokens=(Whole, Field(min(NEW_TOKENS, limits.new_tokens), ge=1, le=limits.new_tokens)),
         )
         super().__init__(model, limits)
 
