@@ -82,6 +82,7 @@ def push_after_run(recipe: "Recipe", finished: bool) -> Version | None:
         return None
     say(f"registry     {version.address}{''.join(f' @{alias}' for alias in version.aliases)}")
     say(f"use it       echo 'your text' | nlp-pipeline predict {version.address}")
+    say(f"serve it     nlp-pipeline serve {version.address}    (pip install 'nlp-pipeline[serving]')")
     return version
 
 
