@@ -27,9 +27,10 @@ demo: .venv/.ready-demo ## Train a topic classifier on the sample messages that 
 test: .venv/.ready-dev ## Run the tests, without the slow, multi-process, GPU and network ones
 	$(PYTEST) -n $(strip $(WORKERS)) $(PYTEST_ARGS)
 
-# One test at a time: those of several processes take all cores themselves. Exit code 5: there are none.
+# Several processes a test take all cores themselves: one test at a time. Exit code 5: there are none.
 test-slow: .venv/.ready-dev ## Run the slow and the multi-process tests only
-	$(PYTEST) -m "(slow or multi_process) and not gpu and not network" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) -n $(strip $(WORKERS)) -m "slow and not (multi_process or gpu or network)" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) -m "multi_process and not (gpu or network)" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-all: test test-slow ## Run all tests but those that need a GPU or the network
 
