@@ -126,14 +126,14 @@ def texts_of(sources: Sequence[str], column: str | list[str] | None, format: str
         DataError: with everything that is wrong with the rows.
     """
     from .config.schema import DataConfig
+    from .data.arrow_tables import tables_of
     from .data.columns import Column
     from .data.splits import load_rows
 
     data = DataConfig.model_validate({"columns": {"text": column} if column else {}, "format": format})
     names = ("content", "document", "body", "sentence", "source")
     rows = load_rows(list(sources), data, [Column("text", "text", names)])
-    batches = rows.with_format("arrow").iter(ROWS)
-    return (text for batch in batches for text in batch.column("text").to_pylist()), len(rows)
+    return (text for batch in tables_of(rows, ROWS) for text in batch.column("text").to_pylist()), len(rows)
 
 
 def save_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:

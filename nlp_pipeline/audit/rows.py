@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..config.keywords import SPLITS
+from ..data.arrow_tables import table_of
 from ..data.assembly import ROW_ID
 from ..data.columns import Column
 from ..data.messages import contents
@@ -139,7 +140,7 @@ def split_rows(splits: "Splits", columns: Sequence[Column]) -> dict[str, SplitRo
     found = {}
     for split in SPLITS:
         if (rows := getattr(splits, split)) is not None:
-            table = rows.with_format("arrow")[:]
+            table = table_of(rows)
             there = tuple(column for column in columns if column.name in table.column_names)
             found[split] = SplitRows(split, table, there)
     return found

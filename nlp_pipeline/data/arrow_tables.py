@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Number
 from typing import Any
@@ -114,8 +114,27 @@ def from_columns(columns: Mapping[str, Any]) -> Rows:
 
 def from_dataset(dataset: Any) -> Rows:
     """A `datasets.Dataset`, with its selection applied; stays memory-mapped where there is none."""
-    table = dataset.data.table if dataset._indices is None else dataset.with_format("arrow")[:]
-    return Rows(table, _class_names(dataset.features))
+    return Rows(table_of(dataset), _class_names(dataset.features))
+
+
+def table_of(rows: Any) -> pa.Table:
+    """A `datasets.Dataset` (or what is an Arrow table already) as an Arrow table, its selection applied.
+
+    Where it has none, its own table: every `with_format` copies a data set's whole description, which takes longer
+    than the answer to a single row.
+    """
+    if not hasattr(rows, "with_format"):
+        return rows
+    return rows.data.table if rows._indices is None else rows.with_format("arrow")[:]
+
+
+def tables_of(rows: Any, size: int) -> Iterator[pa.Table]:
+    """A `datasets.Dataset` as Arrow tables of so many rows."""
+    if rows._indices is not None:
+        yield from rows.with_format("arrow").iter(size)
+        return
+    table = rows.data.table
+    yield from (table.slice(start, size) for start in range(0, len(table), size))
 
 
 def classes_of(schema: pa.Schema) -> dict[str, list[str]]:

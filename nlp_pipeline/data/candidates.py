@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .arrow_tables import table_of
 from .labels import shown
 from .problems import RowProblem
 
@@ -13,7 +14,7 @@ def candidates_of(rows: Any) -> tuple[list[list[str]], list[list[float]]]:
     Args:
         rows: a `datasets.Dataset` or an Arrow table with `positives` and perhaps `negatives`.
     """
-    table = rows.with_format("arrow")[:] if hasattr(rows, "with_format") else rows
+    table = table_of(rows)
     right = table.column("positives").to_pylist()
     given = table.column("negatives").to_pylist() if "negatives" in table.column_names else [None] * len(right)
     wrong = [row or [] for row in given]

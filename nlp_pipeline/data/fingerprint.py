@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from .arrow_tables import table_of
+
 if TYPE_CHECKING:
     import datasets
 
@@ -17,7 +19,7 @@ def fingerprint(rows: "pa.Table | datasets.Dataset") -> str:
     Values are hashed column by column as streams (lengths with what is missing, bytes, items), so that
     neither chunks nor padding nor file format show.
     """
-    table = rows if isinstance(rows, pa.Table) else rows.with_format("arrow")[:]
+    table = table_of(rows)
     whole = xxhash.xxh3_128(b"rows 1")
     for name in sorted(table.column_names):
         column = table.column(name)

@@ -113,7 +113,11 @@ def shown(items: Sequence[Any]) -> str:
 
 def column(rows: Any, name: str) -> list[Any]:
     """A column of a `datasets.Dataset` as a plain list."""
-    return rows.with_format("arrow").select_columns([name])[:].column(name).to_pylist()
+    from .arrow_tables import table_of
+
+    # A selection of rows should not gather what nobody asked for.
+    rows = rows if rows._indices is None else rows.select_columns([name])
+    return table_of(rows).column(name).to_pylist()
 
 
 def label_column(values: Sequence[Any], kind: str, labels: Labels | None) -> "pa.Array":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arrow_tables import table_of
 from .columns import Column
 from .labels import MAX_SHOWN, column
 
@@ -41,7 +42,7 @@ def text_groups(rows: Any, names: Sequence[str]) -> list[list[str]]:
         rows: a `datasets.Dataset` or an Arrow table.
         names: columns of texts or of lists of them; they may be absent.
     """
-    table = rows.with_format("arrow")[:] if hasattr(rows, "with_format") else rows
+    table = table_of(rows)
     columns = [table.column(name).to_pylist() for name in names if name in table.column_names]
     cells = ([cell if isinstance(cell, list) else [cell] for cell in row] for row in zip(*columns, strict=True))
     return [[text for i, cell in enumerate(row) for text in cell if text or i == 0] for row in cells]

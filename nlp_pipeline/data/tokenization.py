@@ -234,8 +234,10 @@ def _token_batches(
     rows: "datasets.Dataset", preprocess: Callable[["pa.Table"], Mapping[str, "pa.Array"]]
 ) -> "Iterator[tuple[int, pa.Table]]":
     """The examples of so many rows at a time."""
+    from .arrow_tables import tables_of
+
     first = 0
-    for batch in rows.with_format("arrow").iter(ROWS_A_BATCH):
+    for batch in tables_of(rows, ROWS_A_BATCH):
         yield len(batch), measured(preprocess(batch), len(batch), first)
         first += len(batch)
 

@@ -72,7 +72,8 @@ def predict_table(
     from ..modeling.sharding import is_sharded
 
     runner = find(model)
-    model.eval()
+    if model.training:  # going through all its modules takes longer than it seems
+        model.eval()
     wanted = np.unique(table.rows_of(np.arange(len(table)))) if only is None else only
     chosen = table.examples_of(wanted)
     shares = sorted_batches(table.lengths[chosen], batch_size, accelerator.num_processes)
@@ -94,7 +95,9 @@ def predict_table(
                 weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
             try:
-                packed = runner.packed(Layout(batch.lengths, ROUND_TO)) if runner else contextlib.nullcontext()
+                # A row alone has no padding to be spared.
+                packable = runner is not None and len(batch.lengths) > 1
+                packed = runner.packed(Layout(batch.lengths, ROUND_TO)) if packable else contextlib.nullcontext()
                 with ONE_AT_A_TIME, packed:
                     outputs = recipe.infer(model, batch)
             except (RuntimeError, MemoryError) as error:

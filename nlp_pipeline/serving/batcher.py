@@ -1,7 +1,7 @@
 """The rows of all clients, gathered into batches for a model that runs in a thread of its own.
 
-As soon as the model is free it takes what waits, up to a number of tokens. Only a request that finds it idle waits a
-little for others.
+As soon as the model is free it takes what waits, up to a number of tokens. While fewer requests are there than the last
+time it waits a little for those that were just answered to come again; one client alone waits for nobody.
 """
 
 import asyncio
@@ -86,6 +86,9 @@ class Batcher:
         self._waiting: deque[_Job] = deque()
         self._rows = 0
         self._rate = 0.0
+        self._seen = 1
+        """Requests that were there when the last batch was taken."""
+        self._free = time.monotonic()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -134,6 +137,7 @@ class Batcher:
             while (jobs := self._take()) is not None:
                 self._replace()
                 self._answer(jobs)
+                self._free = time.monotonic()
 
     def _replace(self) -> None:
         """Take the next model in place of the one before, if there is one."""
@@ -157,16 +161,18 @@ class Batcher:
                 self._changed.wait()
             if not self._waiting:
                 return None if self._closed else []
-            until = self._waiting[0].arrived + self._batching.wait_seconds
+            until = max(self._free, self._waiting[0].arrived) + self._batching.wait_seconds
             while (left := until - time.monotonic()) > 0 and not self._closed and not self._enough():
                 self._changed.wait(left)
             jobs = self._chosen()
+            self._seen = len(jobs) + len(self._waiting)
             self._rows -= sum(len(job.rows) for job in jobs)
             self._metrics.waiting.set(self._rows)
             return jobs
 
     def _enough(self) -> bool:
-        return sum(job.tokens for job in self._waiting) >= self._batching.tokens
+        many = len(self._waiting) >= self._seen
+        return many or sum(job.tokens for job in self._waiting) >= self._batching.tokens
 
     def _chosen(self) -> list[_Job]:
         """Takes the oldest, and what may share its batch, off the queue."""

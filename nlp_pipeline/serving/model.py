@@ -115,16 +115,16 @@ class ServedModel:
     def table(self, rows: Sequence[Row]) -> "datasets.Dataset":
         """Rows as the task reads them, called by their numbers."""
         import pyarrow as pa
+        from datasets import Dataset
 
         from ..data.assembly import ROW_ID
         from ..data.messages import MESSAGES
-        from ..data.splits import as_dataset
 
         texts, kinds = pa.list_(pa.string()), {column.name: column.kind for column in self.columns}
         types = {"text": pa.string(), "texts": texts, "tokens": texts, "messages": MESSAGES, "reply": MESSAGES}
         columns = {name: pa.array([row[name] for row in rows], types.get(kinds[name])) for name in rows[0]}
         columns[ROW_ID] = pa.array([str(number) for number in range(1, len(rows) + 1)])
-        return as_dataset(pa.table(columns))[0]
+        return Dataset(pa.table(columns), fingerprint="served")  # nothing is kept by it
 
     def _try(self) -> Found | None:
         """The first pass compiles and allocates: no client should wait for it."""

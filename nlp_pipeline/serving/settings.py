@@ -40,7 +40,7 @@ class Batching:
     tokens: int = 8192
     """Tokens of one batch, estimated before they are made; a single request may exceed it."""
     wait_seconds: float = 0.002
-    """How long a request waits for others while the model has nothing to do."""
+    """How long a model that is free waits for as many requests as it found the time before."""
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,7 @@ def evaluate_source(recipe: "Recipe", rows: Any, progress: bool = True) -> dict[
 
 def _gathered(recipe: "Recipe", windows: "Iterable[datasets.Dataset]") -> "Iterator[datasets.Dataset]":
     """Windows of the data's rows as windows of the task's: rows that belong together must be in one of them."""
+    from ..data.arrow_tables import table_of
     from ..data.splits import as_dataset
     from ..task_contract import TaskContract
 
@@ -197,7 +198,7 @@ def _gathered(recipe: "Recipe", windows: "Iterable[datasets.Dataset]") -> "Itera
         yield from windows
         return
     for window in windows:
-        yield as_dataset(recipe.gather(window.with_format("arrow")[:]))[0]
+        yield as_dataset(recipe.gather(table_of(window)))[0]
 
 
 def refuse_foreign_metrics(recipe: "Recipe") -> None:

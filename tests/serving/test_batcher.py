@@ -68,6 +68,23 @@ def test_what_waits_goes_into_one_pass_and_each_gets_its_own_answer(run, monkeyp
     assert service.metrics.value("nlp_pipeline_batch_rows_sum") == len(TEXTS)
 
 
+def test_one_client_alone_waits_for_nobody(run):
+    service = service_of(run, batching={"wait_seconds": 3600})
+    with client_of(service) as client:
+        assert all(client.post("/", json={"inputs": text}).status_code == 200 for text in TEXTS[:3])
+
+
+def test_clients_that_were_answered_together_are_waited_for(run, monkeypatch):
+    service = service_of(run, batching={"wait_seconds": 3600})
+    held = Held(service.model, monkeypatch)
+    bodies = [{"inputs": text} for text in TEXTS]
+    with client_of(service) as client:
+        ask_together(client, service, held, bodies[:5])  # 1, then 4 that wait together
+        with ThreadPoolExecutor(4) as pool:
+            assert all(one.status_code == 200 for one in pool.map(lambda b: client.post("/", json=b), bodies[:4]))
+    assert held.asked == [1, 4, 4]
+
+
 def test_a_batch_holds_no_more_than_its_tokens(run, monkeypatch):
     service = service_of(run, batching={"tokens": 60})
     held = Held(service.model, monkeypatch)
