@@ -11,24 +11,21 @@ Needs `pip install --no-deps setfit==1.2.0`. Prints one JSON line, as cross_enco
 """
 
 import argparse
-import json
 import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cross_encoder import read_rows
 from datasets import Dataset
 from setfit import SetFitModel, Trainer, TrainingArguments
+from shared import Clock, options, print_answer, read_rows
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from transformers import set_seed
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    start = time.perf_counter()
+def run(args: argparse.Namespace) -> None:
+    clock = Clock()
     set_seed(args.seed)
     folder = args.data / f"{args.task}_{args.seed}"
     train, test = read_rows(folder / "train.jsonl"), read_rows(folder / "test.jsonl")
@@ -43,32 +40,26 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             batch_size=args.batch_size,
             num_epochs=1,
             body_learning_rate=args.learning_rate,
-            use_amp=args.amp,
+            use_amp=args.bf16,
             seed=args.seed,
             report_to="none",
             save_strategy="no",
             show_progress_bar=False,
         )
         trainer = Trainer(model=model, args=settings, train_dataset=Dataset.from_dict(columns))
-        ready = time.perf_counter()
+        clock.mark("setup")
         trainer.train()
-        trained = time.perf_counter()
+        clock.mark("train")
     found = np.asarray(model.predict([row["text"] for row in test], batch_size=64))
-    done = time.perf_counter()
+    clock.mark("test")
     right = np.array([row["label"] for row in test])
-    scores = {"accuracy": float((found == right).mean()), "f1_macro": float(f1_score(right, found, average="macro"))}
-    scores["accuracy_strong_head"] = strong_head(model, train, test)
-    seconds = {"setup": ready - start, "train": trained - ready, "test": done - trained, "total": done - start}
-    names = ("iterations", "learning_rate", "batch_size", "max_length", "amp")
-    return {
-        "peer": "setfit",
-        "task": args.task,
-        "seed": args.seed,
-        "scores": {name: round(value, 5) for name, value in scores.items()},
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "rows": {"train": len(train), "test": len(test)},
-        "settings": {name: getattr(args, name) for name in names} | {"threads": torch.get_num_threads()},
+    scores = {
+        "accuracy": (found == right).mean(),
+        "f1_macro": f1_score(right, found, average="macro"),
+        "accuracy_strong_head": strong_head(model, train, test),
     }
+    names = ("iterations", "learning_rate", "batch_size", "max_length", "bf16")
+    print_answer("setfit", args, scores, clock, {"train": train, "test": test}, names)
 
 
 def strong_head(model: SetFitModel, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> float:
@@ -80,19 +71,11 @@ def strong_head(model: SetFitModel, train: list[dict[str, Any]], test: list[dict
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--task", default="banking77_8", help="the folder's name without its seed")
-    parser.add_argument("--data", type=Path, required=True, help="what benchmarks/few_shot_data.py wrote")
+    parser = options(__doc__, "banking77_8", learning_rate=2e-5, batch_size=16, bf16=False)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=20, help="positive, and negative, pairs a row")
-    parser.add_argument("--max-steps", type=int, default=-1)
-    parser.add_argument("--learning-rate", type=float, default=2e-5)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--amp", action=argparse.BooleanOptionalAction, default=False)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(parse_args())), flush=True)
+    run(parse_args())

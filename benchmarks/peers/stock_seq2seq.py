@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sacrebleu.metrics import BLEU, CHRF
+from shared import read_rows
 from transformers import (
     AutoTokenizer,
     DataCollatorForSeq2Seq,
@@ -43,11 +44,6 @@ ARCHITECTURE = {
 NAMES = re.compile(r"(?:name|near|eatType|food)\[([^\]]*)\]")
 # task: epochs, batch size, beams, learning rate, and what is copied
 TASKS = {"e2e_nlg": (6, 32, 1, 1.5e-3, NAMES), "xquad_en_de": (30, 32, 4, 2e-3, None)}
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def without_names(row: dict[str, str], pattern: re.Pattern[str] | None) -> tuple[str, str, list[str]]:

@@ -27,6 +27,7 @@ import seqeval.metrics
 import torch
 from datasets import Dataset
 from scipy import stats
+from shared import read_rows
 from sklearn import metrics
 from sklearn.preprocessing import MultiLabelBinarizer
 from transformers import (
@@ -267,11 +268,6 @@ TASKS: Mapping[str, type[Task]] = {
     "sick_relatedness": Relatedness,
     "sick_entailment": Entailment,
 }
-
-
-def read_rows(path: Path, limit: int | None = None) -> list[Row]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines][:limit]
 
 
 def training_arguments(args: argparse.Namespace, best: str | None, folder: str) -> TrainingArguments:

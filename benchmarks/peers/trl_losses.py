@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from shared import read_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 from trl_dpo import as_messages
-from trl_sft import read_rows
 
 LOSSES = ("sigmoid", "ipo")
 

@@ -10,22 +10,15 @@ Prints one JSON line: task, seed, scores on the test set, seconds, settings. Nee
 """
 
 import argparse
-import json
 import math
 import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from shared import Clock, options, print_answer, read_rows, stock_settings
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def as_messages(row: dict[str, str]) -> dict[str, Any]:
@@ -47,50 +40,34 @@ def log_likelihood(model: Any, tokenizer: Any, prompt: str, reply: str, max_leng
     return -float(torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")), len(targets)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    start = time.perf_counter()
+def run(args: argparse.Namespace) -> None:
+    clock = Clock()
     tokenizer = AutoTokenizer.from_pretrained(args.data / "tokenizer")
     train, test = (read_rows(args.data / "gsm8k" / f"{split}.jsonl") for split in ("train", "test"))
     set_seed(args.seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(args.data / "config.json"))
     with tempfile.TemporaryDirectory(prefix="trl_sft_") as folder:
+        more = {"lr_scheduler_type": "cosine", "warmup_steps": 0.05, "weight_decay": 0.1}
         settings = SFTConfig(
-            folder, num_train_epochs=args.epochs, per_device_train_batch_size=args.batch_size, seed=args.seed,
-            learning_rate=args.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.1,
-            max_grad_norm=1.0, optim="adamw_torch_fused", bf16=args.bf16, max_length=args.max_length,
-            gradient_checkpointing=False, save_strategy="no",
-            report_to="none", logging_steps=50, disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
-        )  # fmt: skip
+            folder, **stock_settings(args, **more), max_length=args.max_length, gradient_checkpointing=False
+        )
         rows = Dataset.from_list([as_messages(row) for row in train])
         trainer = SFTTrainer(model, args=settings, train_dataset=rows, processing_class=tokenizer)
-        ready = time.perf_counter()
+        clock.mark("setup")
         trainer.train()
-        trained = time.perf_counter()
+        clock.mark("train")
     model = trainer.model.eval()
     found = [log_likelihood(model, tokenizer, r["prompt"], r["completion"], args.max_length) for r in test]
     nats, tokens = -sum(value for value, _ in found), sum(count for _, count in found)
     size = sum(len(row["completion"].encode()) for row in test)
-    done = time.perf_counter()
-    return {
-        "peer": "trl_sft", "task": "gsm8k", "seed": args.seed,
-        "scores": {"perplexity": math.exp(nats / tokens), "bits_per_byte": nats / math.log(2) / size},
-        "seconds": {"setup": ready - start, "train": trained - ready, "test": done - trained, "total": done - start},
-        "rows": {"train": len(train), "test": len(test)},
-        "settings": {name: getattr(args, name) for name in ("epochs", "learning_rate", "batch_size", "max_length")},
-    }  # fmt: skip
+    clock.mark("test")
+    scores = {"perplexity": math.exp(nats / tokens), "bits_per_byte": nats / math.log(2) / size}
+    print_answer("trl_sft", args, scores, clock, {"train": train, "test": test})
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--max-length", type=int, default=384)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    return parser.parse_args()
+    return options(__doc__, "gsm8k", learning_rate=2e-3, max_length=384).parse_args()
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(parse_args())), flush=True)
+    run(parse_args())
