@@ -48,8 +48,9 @@ class RecipeContract:
         """What transformers without this package (its pipeline, where it has one) predicts for `plain`."""
         raise NotImplementedError
 
-    @pytest.fixture
-    def tiny_model(self, tiny_bert: str) -> str:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, tiny_bert: str) -> str:
         """The model to fine-tune."""
         return tiny_bert
 
@@ -68,27 +69,32 @@ class RecipeContract:
             **{"model": model, **self.settings, **merged},
         )
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def finished(cls, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+        """A whole run with the settings as they are, for tests that only look at it."""
+        recipe = cls().make(tiny_model, tmp_path_factory.mktemp("finished") / "run")
+        recipe.run(progress=False)
+        return recipe
+
     def weights(self, recipe: Recipe) -> dict[str, np.ndarray]:
         return load_file(recipe.run_directory.model / "model.safetensors")
 
-    def test_run_leaves_everything_and_predicts_the_same_after_reload(self, tiny_model, tmp_path):
-        recipe = self.make(tiny_model, tmp_path / "run")
-        results = recipe.run(progress=False)
-        run = recipe.run_directory
+    def test_run_leaves_everything_and_predicts_the_same_after_reload(self, finished):
+        recipe, run = finished, finished.run_directory
         for path in (run.recipe, run.manifest, run.metrics, run.results, run.model / "README.md"):
             assert path.exists(), path
         assert (run.predictions / "test.jsonl").read_text().count("\n") == len(self.rows)
-        assert results["rows"] == len(self.rows)
+        assert json.loads(run.results.read_text())["rows"] == len(self.rows)
         again = Recipe.from_pretrained(run.path)
         assert type(again) is self.recipe
         assert again.predict(self.plain) == recipe.predict(self.plain)
         assert Recipe.from_pretrained(run.model).predict(self.plain) == recipe.predict(self.plain)
 
-    def test_training_lowers_the_loss(self, tiny_model, tmp_path):
-        recipe = self.make(tiny_model, tmp_path / "run")
-        recipe.run(progress=False)
-        losses = [entry["validation"]["loss"] for entry in recipe.run_directory.history() if "validation" in entry]
-        logged = [entry["loss"] for entry in recipe.run_directory.history() if "loss" in entry]
+    def test_training_lowers_the_loss(self, finished):
+        history = [*finished.run_directory.history()]
+        losses = [entry["validation"]["loss"] for entry in history if "validation" in entry]
+        logged = [entry["loss"] for entry in history if "loss" in entry]
         assert len(losses) == 2
         assert losses[-1] < losses[0] or losses[-1] < logged[0]
 
@@ -109,13 +115,12 @@ class RecipeContract:
         for name, values in first.items():
             assert [v for half in halves for v in half[name].to_pylist()] == values
 
-    def test_stage_by_stage_equals_run(self, tiny_model, tmp_path):
-        whole, staged = self.make(tiny_model, tmp_path / "whole"), self.make(tiny_model, tmp_path / "staged")
-        results = whole.run(progress=False)
+    def test_stage_by_stage_equals_run(self, finished, tiny_model, tmp_path):
+        staged = self.make(tiny_model, tmp_path / "staged")
         staged.load()
         staged.tokenize()
         staged.fit()
-        assert staged.evaluate()["scores"] == results["scores"]
+        assert staged.evaluate()["scores"] == json.loads(finished.run_directory.results.read_text())["scores"]
         assert staged.report()["rows"] == len(self.rows)
         assert staged.run_directory.manifest.exists()
 
@@ -150,23 +155,20 @@ class RecipeContract:
         losses = [float(stepper.step(given)) for _ in range(3)]
         assert losses[2] < losses[0]
 
-    def test_transformers_alone_agrees_with_predict(self, tiny_model, tmp_path):
-        recipe = self.make(tiny_model, tmp_path / "run")
-        recipe.run(progress=False)
-        ours = [record["prediction"] for record in recipe.predict(self.plain)]
-        theirs = self.alone(str(recipe.run_directory.model))
+    def test_transformers_alone_agrees_with_predict(self, finished):
+        ours = [record["prediction"] for record in finished.predict(self.plain)]
+        theirs = self.alone(str(finished.run_directory.model))
         assert len(ours) == len(theirs) == len(self.plain)
         for found, wanted in zip(ours, theirs, strict=True):
             assert found == (pytest.approx(wanted, abs=1e-4) if isinstance(wanted, float) else wanted)
 
     @pytest.mark.slow
-    def test_an_exported_graph_predicts_the_same(self, tiny_model, tmp_path):
+    def test_an_exported_graph_predicts_the_same(self, finished):
         pytest.importorskip("onnxruntime")
         from nlp_pipeline.export.checking import same
         from nlp_pipeline.export.exporting import export
 
-        recipe = self.make(tiny_model, tmp_path / "run")
-        recipe.run(progress=False)
+        recipe = finished
         trust = recipe.config.recipe is not None
         if recipe.auto_model == "AutoModelForSeq2SeqLM":
             with pytest.raises(ConfigError, match="take --to merged"):
@@ -269,9 +271,7 @@ class RecipeContract:
         make = InputMaker(recipe, recipe.tables["train"], 0, 1, recipe.config.batch.micro, 10**6, True, 10)
         return make((0, np.arange(8)))
 
-    def test_resume_equals_uninterrupted(self, tiny_model, tmp_path, monkeypatch):
-        through = self.make(tiny_model, tmp_path / "through", checkpoint={"every": 1, "keep": 2})
-        through.run(progress=False)
+    def test_resume_equals_uninterrupted(self, finished, tiny_model, tmp_path, monkeypatch):
         step = Stepper.step
 
         def stopping(self, given):
@@ -285,7 +285,7 @@ class RecipeContract:
         monkeypatch.undo()
         cut = self.make(tiny_model, tmp_path / "cut", checkpoint={"every": 1, "keep": 2})
         cut.run(progress=False)
-        ours, theirs = self.weights(cut), self.weights(through)
+        ours, theirs = self.weights(cut), self.weights(finished)
         assert ours.keys() == theirs.keys()
         assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
         steps = [entry["step"] for entry in cut.run_directory.history() if "loss" in entry]

@@ -48,8 +48,9 @@ class TestCausalLanguageModeling(RecipeContract):
     plain = TEXTS[:4]
     wrong = [({"text": " "}, "empty")]
 
-    @pytest.fixture
-    def tiny_model(self, tiny_llama):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, tiny_llama):
         return tiny_llama
 
     def alone(self, folder):

@@ -11,23 +11,20 @@ from nlp_pipeline import ConfigError, DataError, Recipe, TextClassification
 from nlp_pipeline.modeling.distillation import soft_binary_sum, soft_cross_entropy_sum
 from nlp_pipeline.stages import teaching
 
-TEACHERS: dict[type, str] = {}
-
 
 class Taught(RecipeContract):
     """A student of one layer, whose teacher is trained once."""
 
-    @pytest.fixture(autouse=True)
-    def teacher(self, tiny_bert, tmp_path_factory):
-        if self.recipe not in TEACHERS:
-            run = tmp_path_factory.mktemp("teacher") / "run"
-            recipe = self.recipe(
-                model=tiny_bert, train=self.rows, max_steps=12, learning_rate=3e-3, precision="fp32",
-                output={"dir": str(run)},
-            )  # fmt: skip
-            recipe.run(progress=False)
-            TEACHERS[self.recipe] = str(run)
-        self.settings = {**self.settings, "teacher": {"name": TEACHERS[self.recipe], "temperature": 3.0}}
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def teacher(cls, tiny_bert, tmp_path_factory):
+        run = tmp_path_factory.mktemp("teacher") / "run"
+        recipe = cls.recipe(
+            model=tiny_bert, train=cls.rows, max_steps=12, learning_rate=3e-3, precision="fp32",
+            output={"dir": str(run)},
+        )  # fmt: skip
+        recipe.run(progress=False)
+        cls.settings = {**cls.settings, "teacher": {"name": str(run), "temperature": 3.0}}
 
 
 class TestTextStudent(Taught):
@@ -39,7 +36,7 @@ class TestTextStudent(Taught):
     def test_answers_are_the_teachers_in_the_order_of_the_students_labels(self, tiny_bert, tmp_path):
         recipe = self.make(tiny_bert, tmp_path / "run", tokenization={"cache": False})
         table = recipe.tokenize()["train"]
-        teacher = Recipe.from_pretrained(TEACHERS[self.recipe])
+        teacher = Recipe.from_pretrained(self.settings["teacher"]["name"])
         logits = np.stack(table.sequences("soft_labels", np.arange(len(table))))
         chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         for row, record in zip(chances, teacher.predict([row["text"] for row in self.rows]), strict=True):
@@ -53,7 +50,7 @@ class TestTextStudent(Taught):
 
     def test_a_teacher_of_other_labels_is_refused_with_all_of_them(self, tiny_bert, tmp_path):
         rows = [{**row, "label": {"card": "loan"}.get(row["label"], row["label"])} for row in self.rows]
-        recipe = TextClassification(model=tiny_bert, train=rows, teacher=TEACHERS[self.recipe])
+        recipe = TextClassification(model=tiny_bert, train=rows, teacher=self.settings["teacher"]["name"])
         with pytest.raises(DataError, match="the teacher lacks: loan") as error:
             recipe.load()
         assert "this recipe lacks: card" in str(error.value)

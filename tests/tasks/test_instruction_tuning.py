@@ -50,8 +50,9 @@ class TestInstructionTuning(RecipeContract):
         ({"prompt": "a", "completion": '[{"role": "user", "content": "x"}]'}, "says nothing"),
     ]
 
-    @pytest.fixture
-    def tiny_model(self, tiny_llama):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, tiny_llama):
         return tiny_llama
 
     def alone(self, folder):

@@ -51,8 +51,9 @@ class TestPreferenceTuning(RecipeContract):
         ({"prompt": "a", "chosen": '[{"role": "user", "content": "x"}]', "rejected": "b"}, "says nothing"),
     ]
 
-    @pytest.fixture
-    def tiny_model(self, tiny_llama):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, tiny_llama):
         return tiny_llama
 
     def alone(self, folder):

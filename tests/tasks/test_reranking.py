@@ -28,8 +28,9 @@ SHIFTS = ("classifier.bias", *(f"bert.encoder.layer.{i}.attention.self.key.bias"
 
 
 class Lists(RecipeContract):
-    @pytest.fixture
-    def tiny_model(self, lively_bert):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, lively_bert):
         return lively_bert
 
     recipe = Reranking

@@ -47,11 +47,9 @@ class Embeddings(RecipeContract):
             for texts in self.plain
         ]  # fmt: skip
 
-    def test_transformers_alone_agrees_with_predict(self, tiny_model, tmp_path):
-        recipe = self.make(tiny_model, tmp_path / "run")
-        recipe.run(progress=False)
-        ours = [record["prediction"] for record in recipe.predict(self.plain)]
-        theirs = self.alone(str(recipe.run_directory.model))
+    def test_transformers_alone_agrees_with_predict(self, finished):
+        ours = [record["prediction"] for record in finished.predict(self.plain)]
+        theirs = self.alone(str(finished.run_directory.model))
         for found, wanted in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -70,8 +68,9 @@ class TestScored(Embeddings):
 
 
 class TestCosine(Embeddings):
-    @pytest.fixture
-    def tiny_model(self, lively_bert):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, lively_bert):
         return lively_bert
 
     settings = {"options": {"rows": "scored", "loss": "cosine", "lowest": 1, "highest": 5, "pooling": "cls"}}

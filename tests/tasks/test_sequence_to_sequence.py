@@ -67,8 +67,9 @@ class TestTextToText(RecipeContract):
         ({"source": "a", "target": ""}, "empty"),
     ]
 
-    @pytest.fixture
-    def tiny_model(self, tiny_t5):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, tiny_t5):
         return tiny_t5
 
     def alone(self, folder):
@@ -98,8 +99,9 @@ class TestSummarizationByBart(TestTextToText):
     settings |= {"generation": {"max_new_tokens": 12, "num_beams": 3}}
     dropout = ("dropout", "attention_dropout")
 
-    @pytest.fixture
-    def tiny_model(self, tiny_bart):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, tiny_bart):
         return tiny_bart
 
     def test_texts_are_learned_and_shown(self, tiny_model, tmp_path):
