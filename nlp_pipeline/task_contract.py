@@ -183,8 +183,7 @@ class TaskContract:
             fields: those that are needed, by default all of them.
         """
         if fields is None:
-            soft = self.soft_targets() if self.config.teacher else None
-            fields = self.fields() if soft is None else (*self.fields(), soft.field)
+            fields = (*self.fields(), *self.soft_fields())
         return self.augment(collate(table, fields, examples), epoch)
 
     def augment(self, batch: "Batch", epoch: int | None) -> "Batch":
@@ -230,6 +229,11 @@ class TaskContract:
     def soft_targets(self) -> "SoftTargets | None":
         """What a student learns from a teacher of this task, and by which loss; None: a task without teachers."""
         return None
+
+    def soft_fields(self) -> tuple[Field, ...]:
+        """The field of the teacher's answers, if there is one."""
+        soft = self.soft_targets() if self.config.teacher else None
+        return () if soft is None else (soft.field,)
 
     def training_loss(self, outputs: Any, targets: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
         """The loss, and where a batch has a teacher's answers, its share of how far the outputs are from them."""

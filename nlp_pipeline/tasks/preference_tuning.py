@@ -98,13 +98,13 @@ class PreferenceTuning(ChatModeling):
 
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """With the reference model's log-likelihoods, where it is known: not of a saved model that doesn't name it."""
-        from ..stages.reference import kept_columns
+        from ..stages.reference import with_reference
 
         named, started = self.options.reference, self._model_folder is None
         if self.options.loss == "orpo" or not (named or started):
             return table
         config = self.config.model if named is None else ModelConfig(name=named)
-        return kept_columns(self, table, config, reference_column, exact=split not in LEARNED_FROM)
+        return with_reference(self, table, config, reference_column, exact=split not in LEARNED_FROM)
 
     def forward(self, model: Any, batch: "Batch") -> Any:
         """`scores` float32[sequences]: each reply's log-likelihood, chosen and rejected in turn."""

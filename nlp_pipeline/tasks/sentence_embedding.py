@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..data.text_groups import COLUMNS, keys_of, sole_labels, text_groups
 from ..data.token_table import grouped
 from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_values
 from ..evaluation.metrics import Kind, Outputs
+from ..modeling.distillation import teacher_pooling, vector_teacher_problems
 from ..recipe import Recipe
 from .embedding_options import EmbeddingOptions
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ..data.splits import Splits
     from ..data.token_table import TokenTable
     from ..data.tokenization import Encoder
+    from ..modeling.distillation import SoftTargets
+    from ..modeling.embeddings import Pooling
 
 METRICS = {
     "pairs": ("mrr@10", "ndcg@10", "recall@1", "recall@10"),
@@ -67,8 +71,8 @@ class SentenceEmbedding(Recipe):
 
     @property
     def whole_batch(self) -> bool:
-        """All but the regression of cosines compare the texts of a batch with each other."""
-        return self.options.loss_name != "cosine"
+        """All but the regression of cosines compare the texts of a batch with each other, and so may a student."""
+        return self.options.loss_name != "cosine" or self.config.teacher is not None
 
     @classmethod
     def check_options(cls, config: Config, options: Any) -> list[str]:
@@ -76,7 +80,7 @@ class SentenceEmbedding(Recipe):
         problems: list[str] = options.problems()
         if config.training.label_smoothing:
             problems.append("training.label_smoothing: has no meaning for embeddings; leave it out")
-        return problems
+        return problems + vector_teacher_problems(config.teacher)
 
     def columns(self) -> tuple[Column, ...]:
         """By what a row is."""
@@ -166,6 +170,17 @@ class SentenceEmbedding(Recipe):
         if self.options.rows == "labelled":
             return float(with_partners(targets["labels"]).sum())
         return float(len(targets["sizes"]))
+
+    def soft_targets(self) -> "SoftTargets":
+        """The teacher's vectors."""
+        from ..modeling.distillation import vector_targets
+
+        return vector_targets(self._teacher_pooling, self.weigh)
+
+    @cached_property
+    def _teacher_pooling(self) -> "Pooling":
+        assert self.config.teacher is not None
+        return teacher_pooling(self.config.teacher) or self.options.pooling
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """float32[texts, features] a row."""
