@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+    from .config.schema import ModelConfig
     from .data.fields import Batch
     from .data.splits import Splits
     from .data.token_table import TokenTable
@@ -163,6 +164,10 @@ class TaskContract:
         Called on every process before each evaluation, and at the end with the weights that were saved, after which
         `write_beside` is called once more.
         """
+
+    def models_beside(self) -> "Mapping[str, ModelConfig]":
+        """Models that the result depends on beside the one that is trained and its teacher, by the settings' names."""
+        return {}
 
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """The tokenized rows with what another model says of them, by `with_columns`; called on every process.
