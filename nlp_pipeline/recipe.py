@@ -252,10 +252,6 @@ class Recipe(TaskContract):
 
         self.splits or self.load()
         self.tables = tokenize_splits(self)
-        if self.config.teacher is not None:
-            from .stages.teaching import with_soft_targets
-
-            self.tables["train"] = with_soft_targets(self, self.tables["train"])
         return self.tables
 
     def fit(self) -> "TrainState":

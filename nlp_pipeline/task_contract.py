@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+    from .config.schema import ModelConfig
     from .data.fields import Batch
     from .data.splits import Splits
     from .data.token_table import TokenTable
@@ -164,6 +165,10 @@ class TaskContract:
         `write_beside` is called once more.
         """
 
+    def models_beside(self) -> "Mapping[str, ModelConfig]":
+        """Models that the result depends on beside the one that is trained and its teacher, by the settings' names."""
+        return {}
+
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """The tokenized rows with what another model says of them, by `with_columns`; called on every process.
 
@@ -183,8 +188,7 @@ class TaskContract:
             fields: those that are needed, by default all of them.
         """
         if fields is None:
-            soft = self.soft_targets() if self.config.teacher else None
-            fields = self.fields() if soft is None else (*self.fields(), soft.field)
+            fields = (*self.fields(), *self.soft_fields())
         return self.augment(collate(table, fields, examples), epoch)
 
     def augment(self, batch: "Batch", epoch: int | None) -> "Batch":
@@ -230,6 +234,11 @@ class TaskContract:
     def soft_targets(self) -> "SoftTargets | None":
         """What a student learns from a teacher of this task, and by which loss; None: a task without teachers."""
         return None
+
+    def soft_fields(self) -> tuple[Field, ...]:
+        """The field of the teacher's answers, if there is one."""
+        soft = self.soft_targets() if self.config.teacher else None
+        return () if soft is None else (soft.field,)
 
     def training_loss(self, outputs: Any, targets: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
         """The loss, and where a batch has a teacher's answers, its share of how far the outputs are from them."""

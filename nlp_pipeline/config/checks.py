@@ -87,7 +87,10 @@ def _check_teacher(config: Config) -> list[str]:
         return [f"teacher: there is no folder {name!r}; expected a run directory or a model folder"]
     if not (folder / "config.json").is_file():
         return [f"teacher: {folder} has no model; expected a finished run's directory or a model folder"]
-    return pickled_weights(folder)
+    problems = pickled_weights(folder)
+    if config.teacher.hidden_states and config.training.compile is True:
+        problems.append("training.compile: found true, which teacher.hidden_states does not go with; set it to false")
+    return problems
 
 
 def pickled_weights(folder: Path) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .arrow_tables import table_of
 from .labels import shown
 from .problems import RowProblem
@@ -20,6 +22,19 @@ def candidates_of(rows: Any) -> tuple[list[list[str]], list[list[float]]]:
     wrong = [row or [] for row in given]
     texts = [[*good, *bad] for good, bad in zip(right, wrong, strict=True)]
     return texts, [[1.0] * len(good) + [0.0] * len(bad) for good, bad in zip(right, wrong, strict=True)]
+
+
+def query_pairs(queries: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Each query as often as it has texts, and all the texts."""
+    first = [query for query, row in zip(queries, texts, strict=True) for _ in row]
+    return first, [text for row in texts for text in row]
+
+
+def ranking_record(texts: Sequence[str], scores: np.ndarray) -> dict[str, Any]:
+    """The best text, and all of them with their places as given and their scores, from the best down."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = [{"text": texts[place], "place": int(place), "score": float(scores[place])} for place in order]
+    return {"prediction": ranked[0]["text"], "ranking": ranked}
 
 
 def candidate_problems(

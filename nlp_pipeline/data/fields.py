@@ -25,7 +25,7 @@ class Field:
     - `row`: a number → [examples]
     - `sequence`: a number for each of its sequences → [sequences]
     - `set`: any number of ids → 0/1 floats [examples, size]
-    - `vector`: numbers, as many for each example → [examples, size]
+    - `vector`: numbers, as many for each example → [examples, size], or for each sequence → [sequences, size]
     - `token_vectors`: the numbers of all tokens one after another, as many for each → [sequences, longest, size]
     """
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,32 @@ def unnamed(
     return RowProblem(f"{split}: the tags of rows {shown(bad)} hold class ids with {have}; {fix}", "tags", {split: bad})
 
 
+@dataclass(frozen=True)
+class TagReader:
+    """Tags as a data set has them, read as a task's.
+
+    Args:
+        entities: they are IOB tags, read as valid IOB2; else each stands for itself.
+        names: of tags that are class ids, in the order of the ids.
+    """
+
+    entities: bool
+    names: Sequence[str] | None
+
+    def __call__(self, tags: Sequence[str]) -> list[str]:
+        """The tags of a row."""
+        by_name = named(tags, self.names)
+        return repair(by_name) if self.entities else by_name
+
+    def problems(
+        self, rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: str
+    ) -> tuple[list[str], str | None]:
+        """What is malformed in a split's tags, and a note on what reading repairs."""
+        if (bad := unnamed(rows, row_ids, split, self.names, self.entities)) is not None:
+            return [bad], None
+        return tag_problems([named(tags, self.names) for tags in rows], row_ids, split) if self.entities else ([], None)
+
+
 def first_of_word(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """bool[tokens], true on the first sub-word of each word.
 
@@ -153,6 +180,22 @@ def word_tags(words: np.ndarray, ids: np.ndarray) -> np.ndarray:
     found = np.full(int(words.max(initial=-1)) + 1, -1, np.int64)
     found[words[first]] = ids[first]
     return found
+
+
+def tags_by_word(
+    ids: Sequence[np.ndarray], tokens: Sequence[Sequence[str]], names: Sequence[str], usual: str
+) -> list[list[str]]:
+    """A tag for each word of each row.
+
+    Args:
+        ids: int64[words] a row, -1 for a word without a tag; words beyond the maximum length are missing.
+        usual: the tag of a word without one.
+    """
+    result = []
+    for row, words in zip(ids, tokens, strict=True):
+        tags = [names[i] if i >= 0 else usual for i in row]
+        result.append(tags + [usual] * (len(words) - len(tags)))
+    return result
 
 
 def entity_records(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:

@@ -9,9 +9,13 @@ import numpy as np
 from .arrow_tables import table_of
 from .columns import Column
 from .labels import MAX_SHOWN, column
+from .token_table import grouped
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
+
+    from .tokenization import Encoder
 
 FIRST = ("query", "question", "premise", "text1")
 SECOND = ("document", "passage", "answer", "hypothesis", "text2")
@@ -46,6 +50,12 @@ def text_groups(rows: Any, names: Sequence[str]) -> list[list[str]]:
     columns = [table.column(name).to_pylist() for name in names if name in table.column_names]
     cells = ([cell if isinstance(cell, list) else [cell] for cell in row] for row in zip(*columns, strict=True))
     return [[text for i, cell in enumerate(row) for text in cell if text or i == 0] for row in cells]
+
+
+def encoded_groups(groups: Sequence[Sequence[str]], encoder: "Encoder", **more: "pa.Array") -> "dict[str, pa.Array]":
+    """Token ids, an example a group and a sequence a text; `more` are columns with an entry a text."""
+    flat = encoder([text for texts in groups for text in texts]).columns()
+    return grouped(flat | more, [len(texts) for texts in groups])
 
 
 def keys_of(texts: Iterable[str]) -> np.ndarray:

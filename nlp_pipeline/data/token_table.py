@@ -34,7 +34,7 @@ class TokenTable:
         self._flat: dict[str, np.ndarray] = {}
         self._distinct = {} if distinct is None else {"input_ids": distinct}
         self.key: str | None = None
-        """What the cache knows the rows by; None for rows that aren't in it."""
+        """What the cache knows the token ids by; None for rows that aren't in it."""
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -110,7 +110,9 @@ class TokenTable:
         table = self._table
         for name, values in columns.items():
             table = table.append_column(name, values)
-        return TokenTable(table, self._distinct.get("input_ids"))
+        made = TokenTable(table, self._distinct.get("input_ids"))
+        made.key = self.key
+        return made
 
     def with_sequences_of(self, others: Sequence[np.ndarray]) -> "TokenTable":
         """The same table, in memory, each example with some sequences of others after its own.

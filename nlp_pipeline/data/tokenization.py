@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 ROWS_A_BATCH = 1000
 """Enough rows for the tokenizer's threads; the ids of one batch stay in the processor's cache."""
 
+TAKE_FAST = (
+    "expected one with a fast (Rust) form, a tokenizer.json: to translate, take NLLB, mBART-50 or T5 in place of "
+    "Marian or M2M100, which have none"
+)
+"""What to do about a model whose tokenizer only runs in Python."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -72,10 +78,7 @@ class Encoder:
         if not getattr(tokenizer, "is_fast", False):
             from ..errors import ModelError
 
-            raise ModelError(
-                f"the tokenizer {type(tokenizer).__name__} has no fast (Rust) form; expected one with a "
-                "tokenizer.json. Convert it once with `AutoTokenizer.from_pretrained(..., use_fast=True)`"
-            )
+            raise ModelError(f"the tokenizer {type(tokenizer).__name__} is written in Python; {TAKE_FAST}")
         self._rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._rust.no_padding()
         self._rust.no_truncation()

@@ -69,6 +69,17 @@ def label_outputs(
     return Outputs("multi_label", scores >= threshold, references, scores, labels.names)
 
 
+def tag_outputs(
+    predicted: Sequence[Sequence[str]], given: Sequence[Sequence[str]], kind: Kind, labels: Labels
+) -> Outputs:
+    """Tag sequences beside what rows were given; where each word's tag stands alone, their ids word by word."""
+    if kind == "tags":
+        return Outputs("tags", predicted, given)
+    flat = [labels.encode([tag for tags in rows for tag in tags]) for rows in (predicted, given)]
+    row_of = np.repeat(np.arange(len(given)), [len(tags) for tags in given])
+    return Outputs("single_label", flat[0], flat[1], None, labels.names, row_of=row_of)
+
+
 def usual_scores(given: Sequence[Any], kind: Kind, labels: Labels | None, threshold: float) -> tuple[str, np.ndarray]:
     """What one would say of any row without reading it, by its name and float[labels]: each label's share, or the mean.
 

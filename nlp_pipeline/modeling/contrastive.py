@@ -122,6 +122,22 @@ def batch_hard_triplet_sum(vectors: "torch.Tensor", labels: "torch.Tensor", temp
     return F.softplus(nearest - farthest)[with_partners(labels)].sum().float()
 
 
+def nested_loss_sum(
+    loss: str,
+    vectors: "torch.Tensor",
+    targets: "Mapping[str, torch.Tensor]",
+    dimensions: Sequence[int],
+    *scale: float,
+) -> "torch.Tensor":
+    """The mean of a loss over whole vectors and their first so many features, each as `embedding_loss_sum` has it.
+
+    Args:
+        scale: temperature, lowest and highest.
+    """
+    losses = [embedding_loss_sum(loss, part, targets, *scale) for part in nested(vectors, dimensions)]
+    return sum(losses[1:], losses[0]) / len(losses)
+
+
 def embedding_loss_sum(
     loss: str,
     vectors: "torch.Tensor",

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..run_directory import write_text
+from ..errors import ModelError
+from ..run_directory import read_json, write_text
 
 if TYPE_CHECKING:
     import torch
 
 Pooling = Literal["mean", "cls"]
+MODULES = ("Transformer", "Pooling", "Normalize")
+"""sentence-transformers' names for the parts of an embedding model."""
 
 
 def pooled(states: "torch.Tensor", mask: "torch.Tensor", pooling: Pooling) -> "torch.Tensor":
@@ -37,7 +40,7 @@ def write_modules(folder: Path, model: Any, max_length: int, pooling: Pooling, n
 
     Under the names that its versions have read since 2.0.
     """
-    names = ["Transformer", "Pooling", "Normalize"][: 3 if normalize else 2]
+    names = MODULES[: 3 if normalize else 2]
     paths = [f"{i}_{name}" if i else "" for i, name in enumerate(names)]
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
@@ -55,3 +58,38 @@ def write_modules(folder: Path, model: Any, max_length: int, pooling: Pooling, n
         ("1_Pooling/config.json", pooling_settings),
     ):
         write_text(folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def read_pooling(folder: Path) -> Pooling | None:
+    """How the vectors of a saved model are pooled, by sentence-transformers' files; None where there are none.
+
+    Raises:
+        ModelError: it makes vectors in a way that isn't known here.
+    """
+    if not (folder / "modules.json").exists():
+        return None
+    names = [str(module.get("type", "")).rpartition(".")[2] for module in _modules(folder)]
+    settings = read_json(folder / "1_Pooling" / "config.json")
+    modes = settings.get("pooling_mode") or [
+        name.removeprefix("pooling_mode_").removesuffix("s").removesuffix("_token")
+        for name, chosen in settings.items()
+        if name.startswith("pooling_mode_") and chosen is True
+    ]
+    mode = modes[0] if isinstance(modes, list) and len(modes) == 1 else modes
+    foreign = [name for name in names if name not in MODULES]
+    if foreign or mode not in ("mean", "cls"):
+        raise ModelError(
+            f"the model in {folder} makes vectors by {', '.join(foreign or [f'pooling {mode}'])}; expected a "
+            "Transformer with mean or cls pooling, and perhaps Normalize"
+        )
+    return "cls" if mode == "cls" else "mean"
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
+        raise ModelError(f"{folder / 'modules.json'} is not a list of modules; is it damaged?")
+    return found

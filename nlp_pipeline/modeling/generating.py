@@ -14,6 +14,8 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from ..data.fields import Batch
+
 
 def can_generate(model: Any, needed: bool, asked: bool = False) -> bool:
     """Whether a model can generate now: not in shards, where every process would have to make as many tokens.
@@ -114,6 +116,37 @@ def generate_replies(model: Any, prompts: Sequence[np.ndarray], config: Any, see
         config.max_new_tokens = min(config.max_new_tokens, limit - longest)
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     return [up_to_end(row, ends) for row in generate(model, given, config, seed)[:, longest:]]
+
+
+def generate_targets(
+    model: Any, batch: "Batch", chosen: np.ndarray, config: Any, seed: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """By its place in the batch what an encoder-decoder writes for each of some sources, up to and with the end.
+
+    Args:
+        chosen: int64[n], at least one place.
+        config: of `generation_config`, with `eos_token_id`.
+    """
+    mask = batch.inputs["attention_mask"][chosen]
+    longest = int(mask.sum(1).max())
+    given = {"input_ids": batch.inputs["input_ids"][chosen][:, :longest], "attention_mask": mask[:, :longest]}
+    found = generate(model, given, config, seed)[:, 1:]  # the first is the start
+    return {p: up_to_end(ids, [config.eos_token_id]) for p, ids in zip(chosen.tolist(), found, strict=True)}
+
+
+def target_outputs(model: Any, batch: "Batch") -> Any:
+    """An encoder-decoder's outputs with logits [targets, vocabulary]; without targets [sources, 1, vocabulary], those
+    of the first token."""
+    from .heads import logits_at
+
+    # Padding stands at the ends, where no token of a decoder looks: without a mask its attention is quicker.
+    inputs = {name: value for name, value in batch.inputs.items() if name != "decoder_attention_mask"}
+    if "labels" not in batch.targets:
+        start = decoder_inputs(model, inputs["input_ids"][:, :1])
+        return model(**inputs, decoder_input_ids=start, use_cache=False)
+    labels = batch.targets["labels"]
+    with logits_at(model, labels != IGNORED):
+        return model(**inputs, decoder_input_ids=decoder_inputs(model, labels), use_cache=False)
 
 
 def up_to_end(ids: np.ndarray, ends: Sequence[int | None]) -> np.ndarray:

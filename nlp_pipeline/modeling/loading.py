@@ -31,10 +31,15 @@ def load_tokenizer(config: ModelConfig, words: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from ..data.tokenization import wants_space
+    from ..data.tokenization import TAKE_FAST, wants_space
 
     name = config.tokenizer or config.name
-    tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config)
+    try:
+        tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config)
+    except ModelError as error:
+        if "requires the SentencePiece" in str(error):  # what needs it is a tokenizer in Python
+            raise ModelError(f"the tokenizer of {name!r} is written in Python; {TAKE_FAST}") from error
+        raise
     if words and tokenizer.is_fast and wants_space(tokenizer):
         tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config, add_prefix_space=True)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:

@@ -86,6 +86,30 @@ def pairwise_sum(scores: "torch.Tensor", relevance: "torch.Tensor", real: "torch
     return (losses.sum((1, 2)) / above.sum((1, 2)).clamp(min=1)).sum().float()
 
 
+def ranking_loss_sum(
+    kind: str,
+    scores: "torch.Tensor",
+    relevance: "torch.Tensor",
+    sizes: "torch.Tensor",
+    lowest: float,
+    highest: float,
+) -> "torch.Tensor":
+    """The loss `listwise` or `pairwise` of queries, summed over them, or `pointwise` of texts alone, over these.
+
+    Args:
+        scores: float[texts], those of a query one after another; `relevance` likewise.
+        sizes: int64[queries], the texts of each.
+        lowest: pointwise, the relevance that counts as 0, `highest` the one that counts as 1.
+    """
+    if kind == "pointwise":
+        return binary_cross_entropy_sum(scores[:, None], ((relevance - lowest) / (highest - lowest))[:, None])
+    counts = sizes.cpu().numpy()
+    laid, right = by_example(scores, counts), by_example(relevance, counts)
+    real = right >= 0
+    right = right.clamp(min=0)
+    return pairwise_sum(laid, right, real) if kind == "pairwise" else listwise_sum(laid, right)
+
+
 def target_weights(targets: "torch.Tensor", class_weights: "torch.Tensor | None" = None) -> "torch.Tensor":
     """float[targets]: 0 where ignored, else the weight of the target's class."""
     real = targets != IGNORED

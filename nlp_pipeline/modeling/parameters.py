@@ -123,6 +123,23 @@ def merge_lora(model: Any) -> Any:
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
+def layer_stack(model: Any, setting: str) -> Any:
+    """The ModuleList of a model's layers.
+
+    Raises:
+        ModelError: with the setting that needs it, of a model that isn't one stack of layers.
+    """
+    from torch.nn import ModuleList
+
+    from ..errors import ModelError
+
+    total = getattr(model.config, "num_hidden_layers", 0)
+    stacks = [module for module in model.modules() if isinstance(module, ModuleList) and len(module) == total]
+    if len(stacks) != 1 or getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"{setting}: {type(model).__name__} is not one stack of layers; leave it out")
+    return stacks[0]
+
+
 def keep_layers(model: Any, wanted: list[int] | int) -> None:
     """Keep some of a model's layers, in place and in its config: a student that starts from its teacher's weights.
 
@@ -137,22 +154,17 @@ def keep_layers(model: Any, wanted: list[int] | int) -> None:
 
     from ..errors import ModelError
 
-    config = model.config
-    total = getattr(config, "num_hidden_layers", 0)
-    stacks = [(parent, name) for parent in model.modules() for name, child in parent.named_children()
-              if isinstance(child, ModuleList) and len(child) == total]  # fmt: skip
-    kinds = getattr(config, "layer_types", None)
-    if len(stacks) != 1 or getattr(config, "is_encoder_decoder", False) or (kinds and len(set(kinds)) > 1):
-        raise ModelError(
-            f"model.layers: {type(model).__name__} is not one stack of layers that are alike; leave it out"
-        )
+    config, stack = model.config, layer_stack(model, "model.layers")
+    total, kinds = len(stack), getattr(config, "layer_types", None)
+    if kinds and len(set(kinds)) > 1:
+        raise ModelError(f"model.layers: the layers of {type(model).__name__} are not alike; leave it out")
     chosen = wanted if isinstance(wanted, list) else np.linspace(0, total - 1, wanted).round().astype(int).tolist()
     if not 0 < len(chosen) <= total or sorted(set(chosen)) != chosen or chosen[-1] >= total:
         raise ModelError(
             f"model.layers: found {wanted}, expected ascending places from 0 to {total - 1}, or 1 to {total} of them"
         )
-    parent, name = stacks[0]
-    setattr(parent, name, ModuleList(getattr(parent, name)[place] for place in chosen))
+    parent, name = next((p, n) for p in model.modules() for n, child in p.named_children() if child is stack)
+    setattr(parent, name, ModuleList(stack[place] for place in chosen))
     config.num_hidden_layers = len(chosen)
     if kinds:
         config.layer_types = kinds[: len(chosen)]

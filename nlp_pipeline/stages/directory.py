@@ -1,5 +1,6 @@
 """The folder of a run: which one it is, whether it is finished, and whether this run may go on in it."""
 
+import json
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -128,21 +129,29 @@ def read_finished(recipe: "Recipe") -> dict[str, Any] | None:
 
 def inputs(recipe: "Recipe") -> dict[str, Any]:
     """What a run is made from, by content: the rows of every split, the weights, a recipe class of the user's own."""
-    from ..modeling.loading import weights_hash
+    from ..modeling.loading import model_identity, weights_hash
     from .teaching import teacher_hash
 
     assert recipe.splits is not None
     own, teacher = recipe.config.recipe, recipe.config.teacher
     taught = {"teacher": {"name": teacher.name, "sha256": teacher_hash(recipe)}} if teacher else {}
-    return taught | {
-        "data": {
-            split: {"rows": len(rows), "fingerprint": recipe.splits.fingerprints[split]}
-            for split in SPLITS
-            if (rows := getattr(recipe.splits, split)) is not None
-        },
-        "model": {"name": recipe.config.model.name, "sha256": weights_hash(recipe.config.model)},
-        "recipe_class": file_hash(expanded_path(own.rpartition(":")[0])) if own else None,
+    beside = {
+        name: {"name": model.name, "identity": text_hash(json.dumps(model_identity(model), sort_keys=True))}
+        for name, model in recipe.models_beside().items()
     }
+    return (
+        taught
+        | ({"models_beside": beside} if beside else {})
+        | {
+            "data": {
+                split: {"rows": len(rows), "fingerprint": recipe.splits.fingerprints[split]}
+                for split in SPLITS
+                if (rows := getattr(recipe.splits, split)) is not None
+            },
+            "model": {"name": recipe.config.model.name, "sha256": weights_hash(recipe.config.model)},
+            "recipe_class": file_hash(expanded_path(own.rpartition(":")[0])) if own else None,
+        }
+    )
 
 
 def identity(recipe: "Recipe") -> dict[str, Any]:
@@ -161,6 +170,7 @@ def identity(recipe: "Recipe") -> dict[str, Any]:
     flat["model weights"] = made_from["model"]["sha256"]
     if recipe.config.teacher is not None:
         flat["teacher weights"] = made_from["teacher"]["sha256"]
+    flat |= {f"{name} weights": model["identity"] for name, model in made_from.get("models_beside", {}).items()}
     flat["recipe class"] = made_from["recipe_class"]
     # A best score can only be compared with later ones of the same metric.
     flat["best metric"] = recipe.best_metric + (" (greater is better)" if recipe.greater_is_better else "")

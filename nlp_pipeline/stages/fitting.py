@@ -28,6 +28,9 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
     if launched_sharding() and config.training.compile is True:
         raise ConfigError("training.compile: found true, which was not tested under FSDP; set it to false")
+    states = config.teacher.hidden_states if config.teacher else 0.0
+    if launched_sharding() and states:
+        raise ConfigError(f"teacher.hidden_states: found {states}, which was not tested under FSDP; set it to 0")
     run.create()
     check_directory(recipe)
     accelerator.wait_for_everyone()  # every process has looked before the main one writes
@@ -35,6 +38,12 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
     set_seed(config.training.seed)
     model, frozen = _model_to_train(recipe)
     _announce(recipe, model, frozen)
+    teacher = None
+    if states:
+        from ..modeling.hidden_states import HiddenStates
+        from .teaching import load_teacher
+
+        teacher = HiddenStates(load_teacher(recipe, recipe.pad_token_id), model, states)
     evaluate = partial(validation_scores, recipe) if "validation" in recipe.tables else None
     began = time.monotonic()
     state = fit(
@@ -47,7 +56,9 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
         recipe.reporter,
         evaluate,
         identity(recipe),
+        teacher,
     )
+    del teacher
     recipe.timing["fit"] = time.monotonic() - began
     if accelerator.is_main_process:
         if not run.manifest.exists():  # the folder was taken away meanwhile, and made anew by a save

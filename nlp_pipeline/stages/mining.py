@@ -18,12 +18,12 @@ CELLS = 4_000_000
 
 def with_hard_negatives(recipe: "Recipe", table: "TokenTable", count: int, margin: float) -> "TokenTable":
     """The training table, up to `count` mined texts added to each example; found once, then kept on disk."""
-    from .reference import kept_columns
+    from .reference import with_reference
 
     keys = np.concatenate(table.sequences("keys", np.arange(len(table))))
     compute = partial(mined_column, keys=keys, count=count, margin=margin)
     about = {"hard_negatives": [count, margin]}
-    found = kept_columns(recipe, table, recipe.config.model, compute, exact=True, about=about)
+    found = with_reference(recipe, table, recipe.config.model, compute, exact=True, about=about)
     mined = found.sequences("mined", np.arange(len(table)))
     recipe.reporter.say(f"hard negatives: {sum(map(len, mined)):,} for {len(table):,} rows, by the starting model")
     return table.with_sequences_of(mined)

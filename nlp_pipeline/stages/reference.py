@@ -1,23 +1,17 @@
-"""What the model that training starts from says of the rows: computed once, before training, and kept on disk."""
+"""What the model that training starts from, or another untrained one, says of rows."""
 
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.schema import ModelConfig
-from ..run_directory import text_hash
+from .kept import kept_columns
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..data.token_table import TokenTable
     from ..recipe import Recipe
-
-FILE = "columns.arrow"
 
 
 def reference_values(recipe: "Recipe", table: "TokenTable", config: ModelConfig, exact: bool) -> "Sequence[np.ndarray]":
@@ -48,7 +42,7 @@ def reference_values(recipe: "Recipe", table: "TokenTable", config: ModelConfig,
     return found.values
 
 
-def kept_columns(
+def with_reference(
     recipe: "Recipe",
     table: "TokenTable",
     config: ModelConfig,
@@ -59,69 +53,26 @@ def kept_columns(
     """The table with more columns: those of `compute(values)`, found on disk where model and rows are the same.
 
     Args:
+        table: rows that aren't in the cache are read anew each time.
         config: the model that says it.
         compute: makes columns (Arrow arrays by name) of `reference_values`, which `exact` goes to.
         about: the settings that `compute` goes by.
     """
     import pyarrow as pa
 
-    from ..evaluation.prediction import shared_from_main
-
-    file = _place(recipe, table, config, exact, about or {})
-    if shared_from_main(file is not None and file.exists(), recipe.accelerator):
-        assert file is not None
-        recipe.reporter.say(f"reference: cache hit, {len(table):,} rows")
-        with pa.memory_map(str(file)) as source:
-            found = pa.ipc.open_file(source).read_all()
-        return table.with_columns({name: found.column(name) for name in found.column_names})
-    columns = compute(reference_values(recipe, table, config, exact))
-    if file is not None:
-        if recipe.accelerator.is_main_process:
-            _write(file, columns)
-        recipe.accelerator.wait_for_everyone()
-    recipe.reporter.say(f"reference: {len(table):,} rows by {config.name}, kept for later starts")
-    return table.with_columns(columns)
-
-
-def _place(
-    recipe: "Recipe", table: "TokenTable", config: ModelConfig, exact: bool, about: Mapping[str, Any]
-) -> Path | None:
-    """The file for these rows and this model; in the run's folder where tokenized rows aren't kept."""
-    import json
-
-    from ..data.tokenization import cache_root
     from ..modeling.loading import model_identity
 
     if table.key is None:
-        return None
-    settings = recipe.config.tokenization
-    root = cache_root(settings.cache_dir) if settings.cache else recipe.run_directory.path
+        return table.with_columns(compute(reference_values(recipe, table, config, exact)))
     parts = {
         "rows": table.key,
         "model": model_identity(config),
         "precision": "no" if exact else str(recipe.accelerator.mixed_precision),
         "seed": recipe.config.training.seed if config.architecture is not None else None,
-        **about,
+        **(about or {}),
     }
-    return root / "reference" / text_hash(json.dumps(parts, sort_keys=True))[:32] / FILE
 
+    def made() -> "Iterator[pa.Table]":
+        yield pa.table(dict(compute(reference_values(recipe, table, config, exact))))
 
-def _write(file: Path, columns: "Mapping[str, Any]") -> None:
-    """Aside, then in one go: what lies under its final name is whole."""
-    import pyarrow as pa
-
-    file.parent.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=file.parent.parent))
-    try:
-        table = pa.table(dict(columns))
-        with open(aside / FILE, "wb") as sink:
-            with pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-            sink.flush()
-            os.fsync(sink.fileno())
-        aside.rename(file.parent)
-    except OSError:
-        if not file.exists():  # else another run wrote the same meanwhile
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return table.with_columns(kept_columns(recipe, "reference", parts, made))

@@ -171,7 +171,12 @@ def _input_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         if old != new:
             rows = " and ".join(f"{part['rows']:,} rows {when}" for part, when in ((old, "then"), (new, "now")) if part)
             problems.append(f"{split}: the rows are not those of the run ({rows or 'none'}, other content)")
-    made_from = {"model": "the model's weights", "teacher": "the teacher", "recipe_class": "the recipe class's file"}
+    made_from = {
+        "model": "the model's weights",
+        "teacher": "the teacher",
+        "models_beside": "the models beside it",
+        "recipe_class": "the recipe class's file",
+    }
     for key, name in made_from.items():
         if before.get(key) != after.get(key):
             problems.append(f"{name}: expected {before.get(key)}, found {after.get(key)}")

@@ -1,18 +1,15 @@
 """A teacher's answers to the training rows: computed once before training, kept in the cache, read from there."""
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config.checks import teacher_folder
 from ..data.labels import Labels, shown
+from ..data.token_table import grouped
 from ..errors import ConfigError
+from .kept import kept_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,10 +44,20 @@ def teacher_problems(recipe: "Recipe") -> list[str]:
     from ..modeling.loading import load_model_config
 
     config, wanted, problems = load_model_config(teacher_model(recipe)), recipe.model_settings(), []
+    soft, taught = recipe.soft_targets(), recipe.config.teacher
+    assert soft is not None
+    assert taught is not None
+    if taught.hidden_states:
+        features, own = (c.hidden_size for c in (config, load_model_config(recipe.config.model)))
+        if features != own:
+            problems.append(
+                f"teacher.hidden_states: the teacher's states have {features} features, the model's {own}; take a "
+                "model of the teacher's width, such as some of its layers (model.layers), or leave it out"
+            )
     kind, expected = getattr(config, "problem_type", None), wanted.get("problem_type")
     if kind is not None and kind != expected and expected is not None:
         problems.append(f"teacher: its problem is {kind}, that of this recipe {expected}")
-    if recipe.labels is not None:
+    if recipe.labels is not None and soft.same_labels:
         theirs, ours = Labels.from_model_config(config), recipe.labels.names
         names = theirs.names if theirs else ()
         for whose, missing in (
@@ -72,10 +79,7 @@ def with_soft_targets(recipe: "Recipe", table: "TokenTable") -> "TokenTable":
     Raises:
         ConfigError: answers belong to tokens, and the teacher's tokenizer makes others.
     """
-    import datasets
-
-    from ..data.tokenization import cache_root, code_version
-    from ..evaluation.prediction import shared_from_main
+    from ..data.tokenization import code_version
 
     soft = recipe.soft_targets()
     assert soft is not None, "settings were checked"
@@ -89,28 +93,24 @@ def with_soft_targets(recipe: "Recipe", table: "TokenTable") -> "TokenTable":
         "options": recipe.options.model_dump(mode="json", exclude=set(recipe.options_after_tokenization)),
         "labels": list(recipe.labels.names) if recipe.labels else None,
         "code": code_version(recipe),
+        "about": soft.about,
     }
-    settings = recipe.config.tokenization
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    temporary = (
-        None if settings.cache else shared_from_main(tempfile.mkdtemp(prefix="nlp-pipeline-"), recipe.accelerator)
-    )
-    root = Path(temporary) if temporary else cache_root(settings.cache_dir).parent / "soft-labels"
-    file = root / f"{key}.arrow"
-    # One process decides: what it is about to write must not look like a hit to another.
-    if shared_from_main(file.exists(), recipe.accelerator):
-        recipe.reporter.say(f"teacher: its answers to {len(table):,} examples were in the cache (key {key[:8]})")
-    else:
-        _write(recipe, soft, encoder, file)
-    found = datasets.Dataset.from_file(str(file)).data.table.column(soft.field.name)
-    recipe.accelerator.wait_for_everyone()
-    if temporary and recipe.is_main_process:
-        shutil.rmtree(temporary)  # the mapping stays valid after its file is gone
-    return table.with_columns({soft.field.name: found})
+    return table.with_columns(kept_columns(recipe, "teacher", parts, lambda: _answers(recipe, soft, encoder)))
+
+
+def load_teacher(recipe: "Recipe", pad_token_id: int | None = None) -> Any:
+    """The teacher on the device, without padding where its architecture can."""
+    from ..modeling.loading import load_model
+    from ..modeling.padding_free import PaddingFree, why_not
+
+    model: Any = load_model(teacher_model(recipe), recipe.auto_model, {}, pad_token_id)
+    if why_not(model.config) is None:
+        PaddingFree(model)
+    return model.to(recipe.accelerator.device)
 
 
 def _encoder(recipe: "Recipe", soft: "SoftTargets") -> "Encoder":
-    """The teacher's own tokenizer; the student's where answers belong to tokens."""
+    """The teacher's own tokenizer; the student's where answers or hidden states belong to tokens."""
     from ..data.tokenization import Encoder
     from ..modeling.loading import load_model_config, load_tokenizer, longest_sequence
 
@@ -118,13 +118,14 @@ def _encoder(recipe: "Recipe", soft: "SoftTargets") -> "Encoder":
     tokenizer = load_tokenizer(model, recipe.columns()[0].kind == "tokens")
     longest = longest_sequence(tokenizer, load_model_config(model))
     encoder = Encoder(tokenizer, longest)
-    if not soft.same_tokens:
+    assert recipe.config.teacher is not None
+    if not (soft.same_tokens or recipe.config.teacher.hidden_states):
         return encoder
     problems = []
     if encoder.sha256 != recipe.encoder.sha256:
         problems.append(
-            f"teacher: its tokenizer is not that of {recipe.config.model.name}, and each token's answer needs the same "
-            "tokens; start from a model with the teacher's tokenizer (model.tokenizer names another)"
+            f"teacher: its tokenizer is not that of {recipe.config.model.name}, and what it says of tokens needs the "
+            "same tokens; start from a model with the teacher's tokenizer (model.tokenizer names another)"
         )
     if longest < recipe.encoder.max_length:
         problems.append(
@@ -136,49 +137,30 @@ def _encoder(recipe: "Recipe", soft: "SoftTargets") -> "Encoder":
     return recipe.encoder
 
 
-def _write(recipe: "Recipe", soft: "SoftTargets", encoder: "Encoder", file: Path) -> None:
-    """Run the teacher over the training rows; a file under its final name is always whole."""
+def _answers(recipe: "Recipe", soft: "SoftTargets", encoder: "Encoder") -> "Iterator[pa.Table]":
+    """What the teacher says of the training rows, a window of them at a time."""
     import pyarrow as pa
 
     from ..data.batching import windows
     from ..data.tokenization import tokenize_window
     from ..evaluation.prediction import predict_table
-    from ..modeling.loading import load_model
 
     assert recipe.splits is not None
     assert recipe.splits.train is not None
     config, rows = recipe.config, recipe.splits.train
-    model: Any = load_model(teacher_model(recipe), recipe.auto_model, {}, encoder.tokenizer.pad_token_id)
-    _run_packed(model)
-    model.to(recipe.accelerator.device)
-    order = _label_order(recipe, model)
-    schema = pa.schema({soft.field.name: pa.list_(pa.float32())})
-    aside = file.with_name(f".{file.name}-{os.getpid()}")
-    main = recipe.is_main_process
-    if main:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    with recipe.reporter.bar("Asking the teacher", len(rows)) as bar, open(aside if main else os.devnull, "wb") as sink:
-        with pa.ipc.new_stream(sink, schema) as writer:
-            for window in windows(len(rows), config.batch.window):
-                table = tokenize_window(rows.select(window), lambda part: recipe.preprocess(part, encoder))
-                size = config.batch.evaluation
-                found = predict_table(recipe, model, table, recipe.accelerator, size, bar, collect=soft.record)
-                values = [value if order is None else value[..., order] for value in found.values]
-                writer.write_table(pa.table({soft.field.name: _ragged(values)}, schema))
-        sink.flush()
-        if main:
-            os.fsync(sink.fileno())
-    if main:
-        aside.replace(file)
-    recipe.accelerator.wait_for_everyone()
-
-
-def _run_packed(model: Any) -> None:
-    """Without padding where the teacher's architecture can."""
-    from ..modeling.padding_free import PaddingFree, why_not
-
-    if why_not(model.config) is None:
-        PaddingFree(model)
+    model = load_teacher(recipe, encoder.tokenizer.pad_token_id)
+    order = _label_order(recipe, model) if soft.same_labels else None
+    with recipe.reporter.bar("Asking the teacher", len(rows)) as bar:
+        for window in windows(len(rows), config.batch.window):
+            table = tokenize_window(rows.select(window), lambda part: recipe.preprocess(part, encoder))
+            size = config.batch.evaluation
+            found = predict_table(recipe, model, table, recipe.accelerator, size, bar, collect=soft.record)
+            values = [value if order is None else value[..., order] for value in found.values]
+            if table.sizes is None:
+                answers = _lists([value.ravel() for value in values])
+            else:  # an answer a sequence
+                answers = grouped({"": _lists([row for value in values for row in value])}, table.sizes.tolist())[""]
+            yield pa.table({soft.field.name: answers})
 
 
 def _label_order(recipe: "Recipe", model: Any) -> list[int] | None:
@@ -187,9 +169,10 @@ def _label_order(recipe: "Recipe", model: Any) -> list[int] | None:
     return None if recipe.labels is None or theirs is None else [theirs.ids[name] for name in recipe.labels.names]
 
 
-def _ragged(values: list[np.ndarray]) -> "pa.Array":
+def _lists(values: list[np.ndarray]) -> "pa.Array":
+    """list<float> an entry."""
     import pyarrow as pa
 
-    offsets = np.cumsum([0, *(value.size for value in values)]).astype(np.int32)
-    flat = np.concatenate([value.ravel() for value in values]) if values else np.zeros(0, np.float32)
+    offsets = np.cumsum([0, *map(len, values)]).astype(np.int32)
+    flat = np.concatenate(values) if values else np.zeros(0, np.float32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat.astype(np.float32)))

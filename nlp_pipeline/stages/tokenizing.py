@@ -77,6 +77,10 @@ def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
             rows = getattr(recipe.splits, split)
             if rows is not None:
                 tables[split] = tokenize_rows(recipe, rows, split, recipe.splits.fingerprints[split])
+    if recipe.config.teacher is not None:
+        from .teaching import with_soft_targets
+
+        tables["train"] = with_soft_targets(recipe, tables["train"])
     return {split: recipe.complete(table, split) for split, table in tables.items()}
 
 

@@ -4,12 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field as Setting
 
+from ..config import Config
 from ..config.schema import Section
 
 LOSSES = {
     "pairs": ("in_batch_negatives",),
     "scored": ("cosent", "cosine"),
     "labelled": ("supervised_contrastive", "batch_triplet"),
+}
+
+
+METRICS = {
+    "pairs": ("mrr@10", "ndcg@10", "recall@1", "recall@10"),
+    "scored": ("spearman", "pearson"),
+    "labelled": ("nearest_neighbour_accuracy", "map", "ndcg@10"),
 }
 
 
@@ -46,8 +54,13 @@ class EmbeddingOptions(Section):
         """The loss that is meant."""
         return LOSSES[self.rows][0] if self.loss == "auto" else self.loss
 
-    def problems(self) -> list[str]:
-        """Losses that need other rows, and a scale without extent."""
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is measured unless other metrics are chosen."""
+        return METRICS[self.rows]
+
+    def problems(self, config: Config) -> list[str]:
+        """Losses that need other rows, a scale without extent, and settings without a meaning."""
         problems, fitting = [], LOSSES[self.rows]
         if self.loss not in ("auto", *fitting):
             problems.append(
@@ -57,4 +70,6 @@ class EmbeddingOptions(Section):
             problems.append("options.hard_negatives: only pairs have negatives; leave it out")
         if self.lowest >= self.highest:
             problems.append(f"options.highest: found {self.highest}, expected more than lowest ({self.lowest})")
+        if config.training.label_smoothing:
+            problems.append("training.label_smoothing: has no meaning for embeddings; leave it out")
         return problems

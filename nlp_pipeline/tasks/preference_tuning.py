@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..data.tokenization import Encoder
 
 SIDES = ("chosen", "rejected")
+REFERENCE = "options.reference"
 LEARNED_FROM = ("train", "validation")
 """Splits that the reference model reads in the arithmetic in which training reads them, so that gains begin at 0."""
 
@@ -98,13 +99,18 @@ class PreferenceTuning(ChatModeling):
 
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """With the reference model's log-likelihoods, where it is known: not of a saved model that doesn't name it."""
-        from ..stages.reference import kept_columns
+        from ..stages.reference import with_reference
 
-        named, started = self.options.reference, self._model_folder is None
-        if self.options.loss == "orpo" or not (named or started):
+        started = self._model_folder is None
+        config = self.models_beside().get(REFERENCE, self.config.model if started else None)
+        if self.options.loss == "orpo" or config is None:
             return table
-        config = self.config.model if named is None else ModelConfig(name=named)
-        return kept_columns(self, table, config, reference_column, exact=split not in LEARNED_FROM)
+        return with_reference(self, table, config, reference_column, exact=split not in LEARNED_FROM)
+
+    def models_beside(self) -> Mapping[str, ModelConfig]:
+        """The reference model, where it is another than the one that training starts from."""
+        named = self.options.reference if self.options.loss != "orpo" else None
+        return {} if named is None else {REFERENCE: ModelConfig(name=named)}
 
     def forward(self, model: Any, batch: "Batch") -> Any:
         """`scores` float32[sequences]: each reply's log-likelihood, chosen and rejected in turn."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..config import Config
 from ..config.schema import Section
-from ..data.candidates import candidate_problems, candidates_of, score_problems
+from ..data.candidates import candidate_problems, candidates_of, query_pairs, ranking_record, score_problems
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
@@ -126,24 +126,16 @@ class Reranking(Recipe):
                 relevance = [[score] for score in rows.column("score").to_pylist()]
         else:
             texts, relevance = candidates_of(rows)
-        sizes = [len(row) for row in texts]
-        first = [query for query, size in zip(queries, sizes, strict=True) for _ in range(size)]
-        columns = grouped(encoder(first, [text for row in texts for text in row]).columns(), sizes)
+        columns = grouped(encoder(*query_pairs(queries, texts)).columns(), [len(row) for row in texts])
         return columns if relevance is None else columns | {"labels": pa.array(relevance, pa.list_(pa.float32()))}
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
         """By the option, summed over queries or over texts."""
-        from ..modeling.losses import binary_cross_entropy_sum, by_example, listwise_sum, pairwise_sum
+        from ..modeling.losses import ranking_loss_sum
 
-        scores, relevance = outputs.logits.squeeze(-1), targets["labels"]
-        if self._pointwise:
-            low, high = self.options.lowest, self.options.highest
-            return binary_cross_entropy_sum(scores[:, None], ((relevance - low) / (high - low))[:, None])
-        sizes = targets["sizes"].cpu().numpy()
-        laid, right = by_example(scores, sizes), by_example(relevance, sizes)
-        real = right >= 0
-        right = right.clamp(min=0)
-        return pairwise_sum(laid, right, real) if self.options.loss == "pairwise" else listwise_sum(laid, right)
+        kind, options = "pointwise" if self._pointwise else self.options.loss, self.options
+        scores, relevance, sizes = outputs.logits.squeeze(-1), targets["labels"], targets["sizes"]
+        return ranking_loss_sum(kind, scores, relevance, sizes, options.lowest, options.highest)
 
     def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
         """Texts, or queries where their texts are compared."""
@@ -159,12 +151,8 @@ class Reranking(Recipe):
         row_ids = column(rows, "row_id")
         if self.kind == "regression":
             return [{"row_id": i, "prediction": float(row[0])} for i, row in zip(row_ids, values, strict=True)]
-        records = []
-        for i, texts, scores in zip(row_ids, candidates_of(rows)[0], values, strict=True):
-            order = np.argsort(-scores, kind="stable")
-            ranked = [{"text": texts[place], "place": int(place), "score": float(scores[place])} for place in order]
-            records.append({"row_id": i, "prediction": ranked[0]["text"], "ranking": ranked})
-        return records
+        table = zip(row_ids, candidates_of(rows)[0], values, strict=True)
+        return [{"row_id": i, **ranking_record(texts, scores)} for i, texts, scores in table]
 
     def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
         """Scores beside relevance."""

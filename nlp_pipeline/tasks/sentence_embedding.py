@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from ..data.candidates import score_problems
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
-from ..data.text_groups import COLUMNS, keys_of, sole_labels, text_groups
-from ..data.token_table import grouped
+from ..data.text_groups import COLUMNS, encoded_groups, keys_of, sole_labels, text_groups
 from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_values
 from ..evaluation.metrics import Kind, Outputs
+from ..modeling.distillation import teacher_pooling, vector_teacher_problems
 from ..recipe import Recipe
 from .embedding_options import EmbeddingOptions
 
@@ -28,12 +29,8 @@ if TYPE_CHECKING:
     from ..data.splits import Splits
     from ..data.token_table import TokenTable
     from ..data.tokenization import Encoder
-
-METRICS = {
-    "pairs": ("mrr@10", "ndcg@10", "recall@1", "recall@10"),
-    "scored": ("spearman", "pearson"),
-    "labelled": ("nearest_neighbour_accuracy", "map", "ndcg@10"),
-}
+    from ..modeling.distillation import SoftTargets
+    from ..modeling.embeddings import Pooling
 
 
 class SentenceEmbedding(Recipe):
@@ -63,20 +60,17 @@ class SentenceEmbedding(Recipe):
     @property
     def default_metrics(self) -> tuple[str, ...]:
         """By what a row is."""
-        return METRICS[self.options.rows]
+        return self.options.metrics
 
     @property
     def whole_batch(self) -> bool:
-        """All but the regression of cosines compare the texts of a batch with each other."""
-        return self.options.loss_name != "cosine"
+        """All but the regression of cosines compare the texts of a batch with each other, and so may a student."""
+        return self.options.loss_name != "cosine" or self.config.teacher is not None
 
     @classmethod
     def check_options(cls, config: Config, options: Any) -> list[str]:
         """Losses that need other rows, and the like."""
-        problems: list[str] = options.problems()
-        if config.training.label_smoothing:
-            problems.append("training.label_smoothing: has no meaning for embeddings; leave it out")
-        return problems
+        return options.problems(config) + vector_teacher_problems(config.teacher)
 
     def columns(self) -> tuple[Column, ...]:
         """By what a row is."""
@@ -118,7 +112,7 @@ class SentenceEmbedding(Recipe):
 
         groups = text_groups(rows, self.text_columns)
         keys = pa.array(keys_of(text for texts in groups for text in texts))
-        columns = self._encoded(groups, encoder, keys=keys)
+        columns = encoded_groups(groups, encoder, keys=keys)
         if "score" in rows.column_names:
             columns["labels"] = pa.array(rows.column("score").to_pylist(), pa.float32())
         elif "label" in rows.column_names:
@@ -127,7 +121,7 @@ class SentenceEmbedding(Recipe):
 
     def preprocess_inputs(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
         """A text, or two where there are two."""
-        return self._encoded(text_groups(rows, self.text_columns[:2]), encoder)
+        return encoded_groups(text_groups(rows, self.text_columns[:2]), encoder)
 
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
         """Training rows with the negatives that are mined for them."""
@@ -151,13 +145,11 @@ class SentenceEmbedding(Recipe):
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
         """By the option, summed over rows."""
-        from ..modeling.contrastive import embedding_loss_sum, nested
+        from ..modeling.contrastive import nested_loss_sum
 
         options = self.options
         scale = options.temperature, options.lowest, options.highest
-        parts = nested(outputs.representations, options.dimensions)
-        losses = [embedding_loss_sum(self.options.loss_name, part, targets, *scale) for part in parts]
-        return sum(losses[1:], losses[0]) / len(losses)
+        return nested_loss_sum(options.loss_name, outputs.representations, targets, options.dimensions, *scale)
 
     def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
         """Rows; of labelled texts those that have another one of their label beside them."""
@@ -166,6 +158,17 @@ class SentenceEmbedding(Recipe):
         if self.options.rows == "labelled":
             return float(with_partners(targets["labels"]).sum())
         return float(len(targets["sizes"]))
+
+    def soft_targets(self) -> "SoftTargets":
+        """The teacher's vectors."""
+        from ..modeling.distillation import vector_targets
+
+        return vector_targets(self._teacher_pooling, self.weigh)
+
+    @cached_property
+    def _teacher_pooling(self) -> "Pooling":
+        assert self.config.teacher is not None
+        return teacher_pooling(self.config.teacher) or self.options.pooling
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """float32[texts, features] a row."""
@@ -198,12 +201,6 @@ class SentenceEmbedding(Recipe):
     def text_columns(self) -> tuple[str, ...]:
         """The names of the columns that hold texts."""
         return tuple(c.name for c in self.columns() if c.kind in ("text", "texts"))
-
-    def _encoded(
-        self, groups: Sequence[Sequence[str]], encoder: "Encoder", **more: "pa.Array"
-    ) -> "dict[str, pa.Array]":
-        flat = encoder([text for texts in groups for text in texts]).columns()
-        return grouped(flat | more, [len(texts) for texts in groups])
 
     def predicts(self) -> str:
         """For the card."""

@@ -108,21 +108,13 @@ class SequenceToSequence(GeneratedText):
 
     def forward(self, model: Any, batch: "Batch") -> Any:
         """logits [targets, vocabulary]; without right texts [sources, 1, vocabulary], those of the first token."""
-        from ..modeling.generating import decoder_inputs
-        from ..modeling.heads import logits_at
+        from ..modeling.generating import target_outputs
 
-        # Padding stands at the ends, where no token of a decoder looks: without a mask its attention is quicker.
-        inputs = {name: value for name, value in batch.inputs.items() if name != "decoder_attention_mask"}
-        if "labels" not in batch.targets:
-            start = decoder_inputs(model, inputs["input_ids"][:, :1])
-            return model(**inputs, decoder_input_ids=start, use_cache=False)
-        labels = batch.targets["labels"]
-        with logits_at(model, labels != IGNORED):
-            return model(**inputs, decoder_input_ids=decoder_inputs(model, labels), use_cache=False)
+        return target_outputs(model, batch)
 
     def infer(self, model: Any, batch: "Batch") -> Any:
         """With `generated`: the ids of texts by place in the batch."""
-        from ..modeling.generating import generate, generation_config, up_to_end
+        from ..modeling.generating import generate_targets, generation_config
 
         known = "labels" in batch.targets
         outputs: Any = self.forward(model, batch) if known else SimpleNamespace()
@@ -131,15 +123,7 @@ class SequenceToSequence(GeneratedText):
             chosen = chosen[batch.targets["first"].cpu().numpy()[chosen]]
         if len(chosen):
             config = generation_config(model, self.config.generation, **self.generation_entries())
-            mask = batch.inputs["attention_mask"][chosen]
-            longest = int(mask.sum(1).max())
-            given = {
-                "input_ids": batch.inputs["input_ids"][chosen][:, :longest],
-                "attention_mask": mask[:, :longest],
-            }
-            found = generate(model, given, config, self.seed(batch))[:, 1:]  # the first is the start
-            ends = [self.encoder.tokenizer.eos_token_id]
-            outputs.generated = {p: up_to_end(ids, ends) for p, ids in zip(chosen.tolist(), found, strict=True)}
+            outputs.generated = generate_targets(model, batch, chosen, config, self.seed(batch))
         return outputs
 
     def generation_entries(self) -> dict[str, Any]:

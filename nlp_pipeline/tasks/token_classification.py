@@ -10,17 +10,8 @@ from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
 from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels
-from ..data.tags import (
-    entity_records,
-    inside_tag,
-    named,
-    repair,
-    tag_problems,
-    token_labels,
-    unnamed,
-    usual_tags,
-    word_tags,
-)
+from ..data.tags import TagReader, entity_records, inside_tag, tags_by_word, token_labels, usual_tags, word_tags
+from ..evaluation.classification import tag_outputs
 from ..evaluation.metrics import Kind, Outputs
 from ..recipe import Recipe
 
@@ -81,12 +72,12 @@ class TokenClassification(Recipe):
         parts = {split: rows for split in SPLITS if (rows := getattr(splits, split)) is not None}
         problems = []
         for split, rows in parts.items():
-            found, note = self._malformed(rows, split)
+            found, note = self._read.problems(column(rows, "tags"), column(rows, "row_id"), split)
             problems += found
             splits.notes.extend([note] if note else [])
         if problems or "train" not in parts:
             return problems
-        tags_of = {split: [self._clean(tags) for tags in column(rows, "tags")] for split, rows in parts.items()}
+        tags_of = {split: self._given(rows) for split, rows in parts.items()}
         names = {tag for split in ("train", *self.carved()) for tags in tags_of[split] for tag in tags}
         if self.options.label_all_subwords and self.kind == "tags":
             names |= {inside_tag(tag) for tag in names}
@@ -97,22 +88,13 @@ class TokenClassification(Recipe):
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Tags that are malformed, and plain tags that training never showed."""
-        problems, _ = self._malformed(rows, split)
+        problems, _ = self._read.problems(column(rows, "tags"), column(rows, "row_id"), split)
         return problems or self._unseen(rows, split)
-
-    def _malformed(self, rows: "datasets.Dataset", split: str) -> tuple[list[str], str | None]:
-        """Problems, and a note on what will be repaired."""
-        raw, row_ids = column(rows, "tags"), column(rows, "row_id")
-        if (bad := unnamed(raw, row_ids, split, self.options.tag_names, self.kind == "tags")) is not None:
-            return [bad], None
-        return tag_problems([self._named(tags) for tags in raw], row_ids, split) if self.kind == "tags" else ([], None)
 
     def _unseen(self, rows: "datasets.Dataset", split: str) -> list[str]:
         # An entity tag never seen in training counts as missed; a plain one is a slip.
-        if self.kind == "tags":
-            return []
-        tags = [self._clean(tags) for tags in column(rows, "tags")]
-        return self._known.check(tags, column(rows, "row_id"), split)
+        plain = self.kind != "tags"
+        return self._known.check(self._given(rows), column(rows, "row_id"), split) if plain else []
 
     def restore(self, model_config: Any) -> None:
         """Tag names from the model's config."""
@@ -137,7 +119,8 @@ class TokenClassification(Recipe):
         columns = encoded.columns() | {"word_ids": encoded.ragged(encoded.word_ids)}
         if "tags" not in rows.column_names:
             return columns
-        tags = [self._clean(row) for row in rows.column("tags").to_pylist()]
+        read = self._read
+        tags = [read(row) for row in rows.column("tags").to_pylist()]
         labels = token_labels(
             tags, encoded.word_ids, encoded.offsets, self._known.ids, OUTSIDE, self.options.label_all_subwords
         )
@@ -186,7 +169,7 @@ class TokenClassification(Recipe):
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """Each word's most frequent tag in the training rows; unknown words get the most frequent tag of all."""
-        table, usual = usual_tags(column(train, "tokens"), [self._clean(tags) for tags in column(train, "tags")])
+        table, usual = usual_tags(column(train, "tokens"), self._given(train))
 
         def guess(rows: "datasets.Dataset") -> Outputs:
             return self._outputs([[table.get(word, usual) for word in words] for words in column(rows, "tokens")], rows)
@@ -194,29 +177,21 @@ class TokenClassification(Recipe):
         return "each word's most frequent tag", guess
 
     def _outputs(self, predicted: list[list[str]], rows: "datasets.Dataset") -> Outputs:
-        references = [self._clean(tags) for tags in column(rows, "tags")]
-        if self.kind == "tags":
-            return Outputs("tags", predicted, references)
-        flat = [self._known.encode([tag for tags in rows for tag in tags]) for rows in (predicted, references)]
-        row_of = np.repeat(np.arange(len(references)), [len(tags) for tags in references])
-        return Outputs("single_label", flat[0], flat[1], None, self._known.names, row_of=row_of)
+        return tag_outputs(predicted, self._given(rows), self.kind, self._known)
 
     def _tags(self, values: Sequence[np.ndarray], tokens: Sequence[Sequence[str]]) -> list[list[str]]:
         """A tag for each word; words beyond the maximum length get the tag that says nothing."""
         names = self._known.names
         usual = OUTSIDE if OUTSIDE in self._known.ids else names[0]
-        result = []
-        for row, words in zip(values, tokens, strict=True):
-            tags = [names[i] if i >= 0 else usual for i in row]
-            result.append(tags + [usual] * (len(words) - len(tags)))
-        return result
+        return tags_by_word(values, tokens, names, usual)
 
-    def _clean(self, tags: Sequence[str]) -> list[str]:
-        named = self._named(tags)
-        return repair(named) if self.kind == "tags" else named
+    def _given(self, rows: "datasets.Dataset") -> list[list[str]]:
+        read = self._read
+        return [read(tags) for tags in column(rows, "tags")]
 
-    def _named(self, tags: Sequence[str]) -> list[str]:
-        return named(tags, self.options.tag_names)
+    @property
+    def _read(self) -> TagReader:
+        return TagReader(self.kind == "tags", self.options.tag_names)
 
     @property
     def _known(self) -> Labels:

@@ -31,9 +31,9 @@ class StepInput:
     """One optimizer step's batch.
 
     `number` counts steps from 0, `epoch` epochs; `rows` are the examples of all processes, `mine` this process's;
-    `weight` is what the summed loss of all of them is divided by; `batches` are this process's forward passes,
-    `fillers` passes over some example of the step that count for nothing: every process makes at least one pass, and in
-    shards as many as the others.
+    `weight` is what the summed loss of all of them is divided by, `tokens` how many they have; `batches` are this
+    process's forward passes, `fillers` passes over some example of the step that count for nothing: every process makes
+    at least one pass, and in shards as many as the others.
     """
 
     number: int
@@ -41,6 +41,7 @@ class StepInput:
     rows: np.ndarray
     mine: np.ndarray
     weight: float
+    tokens: int
     batches: list[Batch]
     fillers: list[Batch] = field(default_factory=list)
 
@@ -76,7 +77,7 @@ class InputMaker:
         )
         if self.pin:
             batches, fillers = [batch.pin() for batch in batches], [batch.pin() for batch in fillers]
-        return StepInput(number, epoch, rows, mine, weight, batches, fillers)
+        return StepInput(number, epoch, rows, mine, weight, int(table.lengths[rows].sum()), batches, fillers)
 
     def _paced_by(self) -> Iterable[int]:
         """Processes whose number of passes this one has to match, itself among them."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..data.token_table import TokenTable
     from ..modeling.compact_vocabulary import CompactVocabulary
+    from ..modeling.hidden_states import HiddenStates
     from ..recipe import Recipe
 
 PARITY_ROWS = 64
@@ -51,6 +52,7 @@ def fit(
     reporter: Reporter,
     evaluate: Callable[[Any, int], Mapping[str, float]] | None,
     identity: Mapping[str, Any],
+    teacher: "HiddenStates | None" = None,
 ) -> TrainState:
     """Train until the plan ends or early stopping does; the best weights lie in the run's checkpoints.
 
@@ -60,6 +62,7 @@ def fit(
         evaluate: gives the metrics of the current weights (model, step) on the validation rows, the same on every
             process; None without validation rows.
         identity: what must not have changed for a checkpoint to be used.
+        teacher: reads every batch beside the model.
 
     Raises:
         NonFiniteError: a loss or gradient is NaN or infinite; no step was made with it.
@@ -80,7 +83,7 @@ def fit(
     compact = compact_vocabulary(recipe, bare, table, reporter)
     if config.training.gradient_checkpointing:
         recompute_activations(bare)
-    setting = False if sharding else config.training.compile
+    setting = False if sharding or teacher is not None else config.training.compile
     tokens = plan.total_steps / plan.steps_per_epoch * int(table.lengths.sum()) / accelerator.num_processes
     recompute = config.training.gradient_checkpointing
     compilation = Compilation(bare, setting, accelerator.device.type, recompute, tokens, reporter.say)
@@ -94,7 +97,7 @@ def fit(
         compact.loaded()
     model, prepared = (bare, optimizer) if sharding else accelerator.prepare(bare, optimizer)
     peers = Peers.meet(config.training.peer_timeout) if sharding else ALONE
-    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact, state.skipped)
+    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact, teacher, state.skipped)
     make = InputMaker(
         recipe,
         table,

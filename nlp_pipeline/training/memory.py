@@ -87,7 +87,8 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
 def _pass(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", rows: np.ndarray) -> None:
     batch = recipe.batch(table, rows, 0).to(stepper.accelerator.device)
     with stepper.accelerator.no_sync(stepper.model), stepper.packed(batch):
-        stepper.accelerator.backward(recipe.training_loss(recipe.forward(stepper.model, batch), batch.targets))
+        outputs, apart = stepper.forward(batch)
+        stepper.accelerator.backward(recipe.training_loss(outputs, batch.targets) + apart)
 
 
 def _trained(stepper: "Stepper") -> int:
@@ -108,6 +109,7 @@ def _file(recipe: "Recipe", stepper: "Stepper", longest: int, most: int) -> Path
         "precision": str(recipe.accelerator.mixed_precision),
         "recompute": config.training.gradient_checkpointing,
         "packed": recipe.padded_because is None,
+        "teacher": stepper.teacher is not None and config.teacher.name,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     return cache_root(config.tokenization.cache_dir).parent / "memory" / f"{name}.json"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..data.token_table import TokenTable
     from ..modeling.compact_vocabulary import CompactVocabulary
+    from ..modeling.hidden_states import HiddenStates
     from ..recipe import Recipe
 
 
@@ -45,6 +46,7 @@ class Stepper:
         model: as accelerate prepared it, with the hooks that let it run packed if it has them.
         table: the rows, for a batch that has to be split anew after running out of memory.
         compact: the cut-down input embedding, if there is one.
+        teacher: one that reads every batch beside the model, if there is one.
         skipped_before: steps left out before the checkpoint that the run goes on from.
     """
 
@@ -55,6 +57,7 @@ class Stepper:
     table: "TokenTable"
     training: TrainingConfig
     compact: "CompactVocabulary | None" = None
+    teacher: "HiddenStates | None" = None
     skipped_before: int = 0
     splits: int = field(default=0, init=False)
     """How often a micro-batch was halved because memory ran out."""
@@ -252,8 +255,7 @@ class Stepper:
         from .whole_batch import pulls
 
         loss, gradients = pulls(self, given, passes)
-        self._accumulate(given, passes, gradients)
-        return loss
+        return loss + self._accumulate(given, passes, gradients)
 
     def seed(self, given: StepInput, *part: int) -> None:
         """Seed what the forward passes of a step draw, or one `part` of them.
@@ -270,6 +272,8 @@ class Stepper:
     ) -> "torch.Tensor":
         """Gradients of a loss that is a sum over examples: each micro-batch's are added to those before.
 
+        Returns this process's part of the mean loss; of what pulls at the outputs nothing.
+
         Args:
             passes: micro-batches, with 1, or 0 for one that counts for nothing.
             pulls: for each, the gradient of a loss over the whole batch by its representations, in place of the loss.
@@ -283,15 +287,26 @@ class Stepper:
             if pulls is not None:
                 self.seed(given, number)
             with self.exchange(last=number == len(passes) - 1), self.packed(batch):
-                outputs = self.recipe.forward(self.model, batch)
+                outputs, apart = self.forward(batch)
+                # The states' distance is a mean over tokens, the rest of the loss one over targets.
+                loss = apart * (given.weight / given.tokens)
                 if pulls is None:
-                    loss = self.recipe.training_loss(outputs, batch.targets) * counts
-                else:
-                    loss = (outputs.representations.float() * pulls[number]).sum() * counts
+                    loss = loss + self.recipe.training_loss(outputs, batch.targets)
+                part = loss.detach() * counts
+                if pulls is not None:
+                    loss = loss + (outputs.representations.float() * pulls[number]).sum()
                 # Gradients are averaged over processes; the factor makes the average a sum.
-                accelerator.backward(loss * (accelerator.num_processes / max(given.weight, 1e-12)))
-            total += loss.detach() / max(given.weight, 1e-12)
+                accelerator.backward(loss * counts * (accelerator.num_processes / max(given.weight, 1e-12)))
+            total += part / max(given.weight, 1e-12)
         return total
+
+    def forward(self, batch: Batch) -> "tuple[Any, torch.Tensor]":
+        """The model's outputs, and the sum over tokens of how far its states are from a teacher's, if there is one."""
+        import torch
+
+        if self.teacher is None:
+            return self.recipe.forward(self.model, batch), torch.zeros((), device=self.accelerator.device)
+        return self.teacher.forward(self.recipe, self.model, batch, self.accelerator.autocast())
 
     def packed(self, batch: Batch) -> AbstractContextManager[None]:
         """Run the model without padding, if it can."""

@@ -53,7 +53,7 @@ def pulls(
     sizes = stepper.table.sizes
     counts = [len(rows) if sizes is None else int(sizes[rows].sum()) for rows in shares]
     whole = _gathered(torch.cat(mine) if mine else found[0][:0], counts, accelerator).requires_grad_()
-    fields = recipe.weighing_fields()
+    fields = (*recipe.weighing_fields(), *recipe.soft_fields())
     targets = recipe.batch(stepper.table, np.concatenate(shares), given.epoch, fields).to(accelerator.device).targets
     with torch.enable_grad():
         loss = recipe.training_loss(SimpleNamespace(representations=whole), targets)

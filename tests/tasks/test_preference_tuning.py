@@ -86,6 +86,21 @@ class TestPreferenceTuning(RecipeContract):
             self.make(tiny_model, tmp_path / "c", **off).tokenize()
         assert len(read) == 2
 
+    def test_a_run_goes_on_only_with_the_reference_it_began_with(self, tiny_model, tmp_path):
+        import shutil
+
+        from safetensors.numpy import load_file, save_file
+
+        shutil.copytree(tiny_model, tmp_path / "reference")
+        settings = {"options": {"reference": str(tmp_path / "reference")}, "tokenization": {"cache": False}}
+        self.make(tiny_model, tmp_path / "run", **settings, training={"max_steps": 2}).run(progress=False)
+        longer = {**settings, "training": {"max_steps": 3}}
+        self.make(tiny_model, tmp_path / "run", **longer).run(progress=False)
+        file = tmp_path / "reference" / "model.safetensors"
+        save_file({name: 2 * values for name, values in load_file(file).items()}, file, {"format": "pt"})
+        with pytest.raises(ConfigError, match=r"options\.reference weights"):
+            self.make(tiny_model, tmp_path / "run", **longer).run(progress=False)
+
     def test_under_lora_the_reference_is_the_model_without_its_adapter(self, tiny_model, tmp_path):
         import torch
 

@@ -58,6 +58,9 @@ class OneOfSeveral:
     def no_sync(self, model):
         return contextlib.nullcontext()
 
+    def autocast(self):
+        return contextlib.nullcontext()
+
 
 def gradients(recipe, model, rows, micro, processes, tokens=10**6):
     """{name: float64 gradient}, the mean over processes, as DDP takes it."""

@@ -37,9 +37,13 @@ class TeacherConfig(Section):
     """A finished model that the trained one learns from, beside the labels (Hinton et al. 2015, arXiv:1503.02531)."""
 
     name: str
-    """A run directory, or the folder of a model with the same labels. What it says of the training rows is computed
-    once, before training, and kept in the cache."""
+    """A run directory, or the folder of a model with the same labels, or of one that makes vectors. What it says of the
+    training rows is computed once, before training, and kept in the cache."""
     temperature: float = Field(2.0, gt=0)
     """Logits of both are divided by this before the softmax: the higher, the more small probabilities count."""
     weight: float = Field(0.5, ge=0, le=1)
     """Share of the teacher's answers in the loss, that of the labels being the rest."""
+    hidden_states: float = Field(0.0, ge=0)
+    """Weight of the distance (1 - cosine) between both models' states after each of the student's layers, over and
+    above the loss (Sanh et al. 2019, arXiv:1910.01108; layers paired as by Jiao et al. 2019, arXiv:1909.10351). The
+    teacher then reads every batch beside the student: kept, its states would take gigabytes."""
