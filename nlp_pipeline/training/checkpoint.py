@@ -41,8 +41,8 @@ class TrainState:
 
     `step` counts optimizer steps done, of `total_steps` planned; `best_step` is the evaluation that `best_score` was
     read at; `stale` counts evaluations since then; `examples` counts rows seen; `skipped` counts steps left out for a
-    bad number. `evaluations` are the metric log's entries of evaluations, `log_size` is the log's length in bytes and
-    `losses` what is known of the usual loss.
+    bad number, `splits` for each process how often memory ran out. `evaluations` are the metric log's entries of
+    evaluations, `log_size` is the log's length in bytes and `losses` what is known of the usual loss.
     """
 
     step: int = 0
@@ -53,6 +53,7 @@ class TrainState:
     stale: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    splits: list[int] = field(default_factory=list)
     scaler: dict[str, float] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     log_size: int | None = None

@@ -20,7 +20,7 @@ from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
 from .plan import Plan
-from .resuming import best_checkpoint, resume, scaler_state
+from .resuming import best_checkpoint, resume, scaler_state, splits_of
 from .shards import Peers
 from .signals import StopSignals
 from .step import Stepper
@@ -97,7 +97,10 @@ def fit(
         compact.loaded()
     model, prepared = (bare, optimizer) if sharding else accelerator.prepare(bare, optimizer)
     peers = Peers.meet(config.training.peer_timeout) if sharding else ALONE
-    stepper = Stepper(recipe, model, prepared, accelerator, table, config.training, compact, teacher, state.skipped)
+    splits = splits_of(state, accelerator)
+    stepper = Stepper(
+        recipe, model, prepared, accelerator, table, config.training, compact, teacher, state.skipped, splits
+    )
     make = InputMaker(
         recipe,
         table,
@@ -178,6 +181,7 @@ def fit(
 
             # --- At the same moments, every checkpoint.every steps, and when a signal asks to stop: save.
             if plan.saves_after(state.step) or stopping:
+                state.splits = stepper.exchange.every(stepper.splits)
                 if accelerator.is_main_process or sharding:
                     state.scaler, state.losses = scaler_state(accelerator), spikes.kept
                     state.skipped, state.log_size = stepper.all_skipped, run.log_size()
@@ -199,8 +203,10 @@ def fit(
         reporter.say(f"{len(stepper.skipped)} steps left out, not finite numbers: see skipped_rows in {run.metrics}")
     if stepper.overflows:
         reporter.say(f"{len(stepper.overflows)} steps overflowed in mixed precision and were made in fp32")
-    if stepper.splits:
-        reporter.say(f"memory ran out: forward passes were cut into {2**stepper.splits} parts, steps stayed the same")
+    if any(state.splits):
+        reporter.say(
+            f"memory ran out: forward passes were cut into {2 ** max(state.splits)} parts, steps stayed the same"
+        )
     if patience and state.stale >= patience.patience:
         reporter.say(f"stopped early: no improvement in {patience.patience} evaluations")
     return state

@@ -87,3 +87,10 @@ def scaler_state(accelerator: "Accelerator") -> dict[str, float]:
     """What a checkpoint keeps of the loss scaler of fp16; empty without one."""
     scaler = getattr(accelerator, "scaler", None)
     return {k: float(v) for k, v in scaler.state_dict().items()} if scaler is not None else {}
+
+
+def splits_of(state: TrainState, accelerator: "Accelerator") -> int:
+    """How often memory ran out in this process before; among another number of processes, in the one it did most."""
+    if len(state.splits) == accelerator.num_processes:
+        return state.splits[accelerator.process_index]
+    return max(state.splits, default=0)

@@ -13,6 +13,7 @@ from ..config.schema import TrainingConfig
 from ..data.fields import Batch
 from ..devices import ran_out_of_memory
 from ..errors import OutOfMemoryError
+from .exchange import Exchange
 from .guard import MOST_SKIPPED, bad_rows, stop
 from .inputs import StepInput
 
@@ -48,6 +49,8 @@ class Stepper:
         compact: the cut-down input embedding, if there is one.
         teacher: one that reads every batch beside the model, if there is one.
         skipped_before: steps left out before the checkpoint that the run goes on from.
+        splits: how often this process's micro-batches are halved, which grows when memory runs out. A model in shards
+            is not cut: its processes make the same number of passes.
     """
 
     recipe: "Recipe"
@@ -59,8 +62,7 @@ class Stepper:
     compact: "CompactVocabulary | None" = None
     teacher: "HiddenStates | None" = None
     skipped_before: int = 0
-    splits: int = field(default=0, init=False)
-    """How often a micro-batch was halved because memory ran out."""
+    splits: int = 0
     skipped: dict[int, list[int]] = field(default_factory=dict, init=False)
     """Steps (from 1) that were not made, with the positions of the rows at fault."""
     overflows: list[int] = field(default_factory=list, init=False)
@@ -68,6 +70,8 @@ class Stepper:
     late_check: bool = field(default=False, init=False)
     """Whether a step is checked after the next one's gradient: on CUDA, where reading a number lets the device idle."""
     _unchecked: "_Unchecked | None" = field(default=None, init=False)
+    _ran_out: bool = field(default=False, init=False)
+    """Whether this process's last gradient is no number because memory ran out while others waited for it."""
 
     def __post_init__(self) -> None:
         from ..modeling.padding_free import find
@@ -75,8 +79,9 @@ class Stepper:
 
         self.padding_free = find(self.model)
         self.sharded = is_sharded(self.model)
-        scaled = getattr(self.accelerator, "scaler", None) is not None
-        self.late_check = self.accelerator.device.type == "cuda" and not scaled and not self.sharded
+        self.scaler = getattr(self.accelerator, "scaler", None)
+        self.late_check = self.accelerator.device.type == "cuda" and self.scaler is None and not self.sharded
+        self.exchange = Exchange(self.accelerator, self.model, self.sharded)
 
     @property
     def all_skipped(self) -> int:
@@ -142,15 +147,22 @@ class Stepper:
         self._unchecked = _Unchecked(given, loss, copied, ready, rates, decay)
 
     def _make_good(self, given: StepInput) -> "torch.Tensor":
-        """Once more in float32, after numbers that weren't finite; if those aren't either, leave the step out or stop.
+        """Once more, after numbers that weren't finite: as before if memory ran out somewhere, else in float32.
+
+        If those aren't finite either, leave the step out or stop.
 
         Returns this process's part of the loss, not a number if the step was left out.
         """
         import torch
 
+        if self.exchange.anyone(self._ran_out):
+            loss, norm = self._anew(given)
+            if not self._is_bad(norm, loss):
+                self._update()
+                return loss
         loss, norm = self._second_try(given)
-        if self._is_bad(norm, loss):
-            self.optimizer.zero_grad(set_to_none=True)
+        if bool(self._are_bad(norm, loss)):
+            self._forget()
             if self.training.on_non_finite == "stop" or self.all_skipped >= MOST_SKIPPED:
                 raise stop(self, given, "the loss or gradient")
             self.skipped[given.number + 1] = bad_rows(self, given)
@@ -158,6 +170,21 @@ class Stepper:
         self.overflows.append(given.number + 1)
         self._update()
         return loss
+
+    def _anew(self, given: StepInput) -> "tuple[torch.Tensor, torch.Tensor]":
+        """(loss, gradient norm) of a step made once more, as often as memory runs out on some process."""
+        while True:
+            self._forget()
+            self._ran_out = False
+            loss, norm = self._gradient_that_fits(given), self._clip()
+            if not (bool(self._are_bad(norm, loss)) and self.exchange.anyone(self._ran_out)):
+                return loss, norm
+
+    def _forget(self) -> None:
+        """Have no gradients, and the gradient scaler not know of any."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scaler is not None:
+            self.scaler.update(self.scaler.get_scale())
 
     def _update(self) -> None:
         self.optimizer.step()
@@ -178,7 +205,7 @@ class Stepper:
         import torch
 
         limit = self.training.max_grad_norm
-        if getattr(self.accelerator, "scaler", None) is not None:  # it uses grad_scale itself
+        if self.scaler is not None:  # it uses grad_scale itself
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit)
             return torch.as_tensor(norm)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
@@ -189,13 +216,17 @@ class Stepper:
         return norm
 
     def _is_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> bool:
-        """Whether the step must not be made. Under fp16 the gradient scaler decides, and skips it by itself.
+        """Whether the step must not be made.
+
+        Under fp16 the gradient scaler leaves out, and makes smaller, gradients that are too large because of it. The
+        loss is not, nor are gradients at a scale of 1, which it comes down to when many steps in a row fail.
 
         The norm of the exchanged gradients is the same on every process, so that all decide alike.
         """
-        if getattr(self.accelerator, "scaler", None) is not None:
-            return False
-        return bool(self._are_bad(norm, loss))
+        bad = bool(self._are_bad(norm, loss))
+        if not bad or self.scaler is None or self.scaler.get_scale() <= 1:
+            return bad
+        return self.exchange.anyone(not bool(loss.isfinite()))
 
     def _are_bad(self, norm: "torch.Tensor", loss: "torch.Tensor") -> "torch.Tensor":
         """The same, bool on the device."""
@@ -204,9 +235,8 @@ class Stepper:
 
     def _second_try(self, given: StepInput) -> "tuple[torch.Tensor, torch.Tensor]":
         """(loss, gradient norm) of the step in float32: tells an overflow from bad data."""
-        self.optimizer.zero_grad(set_to_none=True)
         with self.full_precision():
-            return self._gradient_that_fits(given), self._clip()
+            return self._anew(given)
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -226,6 +256,8 @@ class Stepper:
     def _gradient_that_fits(self, given: StepInput) -> "torch.Tensor":
         """`_gradient`, its forward passes cut in halves when memory runs out.
 
+        Where other processes wait for this one's gradients already, they are no numbers, and `_ran_out` says why.
+
         Raises:
             OutOfMemoryError: they can't be cut.
         """
@@ -237,14 +269,20 @@ class Stepper:
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
-                # With several processes the others already wait for this one's gradients: it can't start over alone.
                 largest = max((len(batch.rows) for batch in self._split(given)), default=1)
-                if self.accelerator.num_processes > 1 or largest < 2:
-                    raise OutOfMemoryError(_no_memory(given, largest, error)) from error
+                if self.sharded or largest < 2:
+                    raise OutOfMemoryError(_no_memory(given, largest, error, self.sharded)) from error
+                first = str(error).partition("\n")[0]
             self.splits += 1
-            self.optimizer.zero_grad(set_to_none=True)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            if not self.exchange.owed:
+                self.optimizer.zero_grad(set_to_none=True)
+                continue
+            self._ran_out = True
+            if not self.exchange.complete_with_nan():
+                raise OutOfMemoryError(_no_memory(given, largest, first))
+            return torch.full((), math.nan, device=self.accelerator.device)
 
     def _gradient(self, given: StepInput) -> "torch.Tensor":
         """Gradients of the mean loss over the global batch, and this process's part of that loss."""
@@ -286,7 +324,7 @@ class Stepper:
             batch.to(accelerator.device)
             if pulls is not None:
                 self.seed(given, number)
-            with self.exchange(last=number == len(passes) - 1), self.packed(batch):
+            with self.exchange.apart(), self.packed(batch):
                 outputs, apart = self.forward(batch)
                 # The states' distance is a mean over tokens, the rest of the loss one over targets.
                 loss = apart * (given.weight / given.tokens)
@@ -295,8 +333,9 @@ class Stepper:
                 part = loss.detach() * counts
                 if pulls is not None:
                     loss = loss + (outputs.representations.float() * pulls[number]).sum()
-                # Gradients are averaged over processes; the factor makes the average a sum.
-                accelerator.backward(loss * counts * (accelerator.num_processes / max(given.weight, 1e-12)))
+                with self.exchange.together() if number == len(passes) - 1 else contextlib.nullcontext():
+                    # Gradients are averaged over processes; the factor makes the average a sum.
+                    accelerator.backward(loss * counts * (accelerator.num_processes / max(given.weight, 1e-12)))
             total += part / max(given.weight, 1e-12)
         return total
 
@@ -318,24 +357,22 @@ class Stepper:
 
     def _split(self, given: StepInput) -> list[Batch]:
         """The step's forward passes, each halved as often as memory has run out so far."""
-        if not self.splits:
+        if not self.splits or self.sharded:
             return given.batches
         parts = [part for batch in given.batches for part in np.array_split(batch.rows, 2**self.splits) if len(part)]
         return [self.recipe.batch(self.table, part, given.epoch) for part in parts]
 
-    def exchange(self, last: bool) -> Any:
-        """Exchange gradients with the other processes only in the last micro-batch.
 
-        A model in shards does so every time: the gradient of the whole of it would not fit on one process.
-        """
-        return contextlib.nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
-
-
-def _no_memory(given: StepInput, largest: int, error: BaseException) -> str:
+def _no_memory(given: StepInput, largest: int, error: object, sharded: bool = False) -> str:
     """What ran out and what to lower; `largest` is the number of examples in the largest pass."""
     first = str(error).partition("\n")[0]
     if largest < 2:
         remedy = "lower tokenization.max_length, or set training.gradient_checkpointing=true or training.lora"
     else:
         remedy = f"set batch.micro below {largest}: the steps stay the same, in smaller forward passes"
-    return f"step {given.number + 1} does not fit into memory ({first}); {remedy}"
+    why = (
+        ". The processes share the model (FSDP), so that none of them can cut its forward passes alone"
+        if sharded
+        else ""
+    )
+    return f"step {given.number + 1} does not fit into memory ({first}){why}; {remedy}"

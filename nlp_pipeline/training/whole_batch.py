@@ -45,7 +45,7 @@ def pulls(
             batch.to(accelerator.device)
             stepper.seed(given, number)
             # Outside a last micro-batch nothing is exchanged, so that processes may differ in their number of passes.
-            with stepper.exchange(last=False), stepper.packed(batch):
+            with stepper.exchange.apart(), stepper.packed(batch):
                 found.append(recipe.forward(stepper.model, batch).representations.float())
     mine = [part for part, (_, counts) in zip(found, passes, strict=True) if counts]
     # The order in which the processes' shares come one after another.
@@ -53,6 +53,7 @@ def pulls(
     sizes = stepper.table.sizes
     counts = [len(rows) if sizes is None else int(sizes[rows].sum()) for rows in shares]
     whole = _gathered(torch.cat(mine) if mine else found[0][:0], counts, accelerator).requires_grad_()
+    stepper.exchange.owed = stepper.exchange.several
     fields = (*recipe.weighing_fields(), *recipe.soft_fields())
     targets = recipe.batch(stepper.table, np.concatenate(shares), given.epoch, fields).to(accelerator.device).targets
     with torch.enable_grad():

@@ -59,7 +59,7 @@ def test_a_process_that_dies_ends_the_other_and_the_run_goes_on(recipe, tmp_path
     assert said in dead.stderr
     assert "Go on with the same command: accelerate launch" in dead.stderr
     assert ("a fault of the test's own" in dead.stderr) == (fault == "raise")
-    assert ("set batch.micro below 2" in dead.stderr) == (fault == "memory")
+    assert ("lower tokenization.max_length" in dead.stderr) == (fault == "memory")  # a single row is still too much
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["step-000000002", "step-000000004"]
 

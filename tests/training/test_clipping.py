@@ -25,7 +25,8 @@ def test_clipping_equals_torchs(limit):
     theirs.load_state_dict(ours.state_dict())
     config = TrainingConfig(max_grad_norm=limit, learning_rate=0.1, epsilon=1e-3)
     optimizers = [make_optimizer(model, config) for model in (ours, theirs)]
-    stepper = Stepper(None, ours, optimizers[0], SimpleNamespace(scaler=None, device=torch.device("cpu")), None, config)
+    alone = SimpleNamespace(scaler=None, device=torch.device("cpu"), num_processes=1)
+    stepper = Stepper(None, ours, optimizers[0], alone, None, config)
     for step in range(4):
         x = torch.randn(5, 4) * (step + 1)
         for model in (ours, theirs):

@@ -87,6 +87,46 @@ def test_running_out_of_memory_splits_the_pass_and_loses_no_step(tiny_bert, tmp_
         torch.testing.assert_close(ours[name], theirs[name], atol=2e-5, rtol=1e-3, msg=name)
 
 
+def test_a_run_that_goes_on_cuts_its_passes_as_before(tiny_bert, tmp_path, monkeypatch):
+    """Else it would run out anew, and its sums would be in another order than the uninterrupted run's."""
+    gradient, ran_out, dies = Stepper._gradient, [], []
+
+    def too_large(self, given):
+        if given.number == 2 and dies:
+            raise ZeroDivisionError(dies.pop())
+        if max(len(batch.rows) for batch in self._split(given)) > 4:
+            ran_out.append(given.number + 1)
+            raise torch.OutOfMemoryError("no memory")
+        return gradient(self, given)
+
+    monkeypatch.setattr(Stepper, "_gradient", too_large)
+    through = make(tiny_bert, tmp_path / "through", checkpoint={"every": 1})
+    through.run(progress=False)
+    assert ran_out == [1, 1]
+    dies.append("in step 3")
+    with pytest.raises(ZeroDivisionError):
+        make(tiny_bert, tmp_path / "again", checkpoint={"every": 1}).run(progress=False)
+    ran_out.clear()
+    again = make(tiny_bert, tmp_path / "again", checkpoint={"every": 1})
+    assert again.run(progress=False)["training"]["step"] == 4
+    assert ran_out == []
+    ours, theirs = ((r.run_directory.model / "model.safetensors").read_bytes() for r in (again, through))
+    assert ours == theirs
+
+
+def test_what_a_checkpoint_keeps_of_it_serves_any_number_of_processes():
+    from types import SimpleNamespace
+
+    from nlp_pipeline.training.checkpoint import TrainState
+    from nlp_pipeline.training.resuming import splits_of
+
+    for kept, rank, processes, wanted in (
+        ([], 0, 1, 0), ([2], 0, 1, 2), ([0, 3], 0, 2, 0), ([0, 3], 1, 2, 3), ([0, 3], 0, 1, 3), ([1], 1, 2, 1),
+    ):  # fmt: skip
+        accelerator = SimpleNamespace(num_processes=processes, process_index=rank)
+        assert splits_of(TrainState(splits=kept), accelerator) == wanted
+
+
 def test_a_pass_of_any_number_of_rows_is_cut_down_to_single_ones(tiny_bert, tmp_path, monkeypatch):
     gradient = Stepper._gradient
 
