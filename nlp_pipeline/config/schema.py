@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from ..secrets import public
+from ..tracking.trackers import not_gone
 
 Sources = str | list[str]
 LONGEST_NAME = 200
@@ -326,7 +327,7 @@ class OutputConfig(Section):
     """The run directory; by default `runs/<name>`."""
 
 
-TrackerName = Literal["mlflow", "tensorboard", "wandb", "trackio"]
+TrackerName = Annotated[Literal["comet", "mlflow", "tensorboard", "trackio", "wandb"], BeforeValidator(not_gone)]
 
 
 class TrackingConfig(Section):

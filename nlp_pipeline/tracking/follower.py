@@ -64,10 +64,15 @@ class Follower:
         self.sent: dict[str, int] = dict(self.state.get("sent", {}) if last is None else last)
         self.log_model = tracking.log_model
         self.state["id"] = tracker.id
-        self._note()
+        self._write_state()
         return tracker
 
     def _note(self) -> None:
+        """Remember what was sent, where the tracker keeps it from now on."""
+        if not self.tracker.kept_at_end:
+            self._write_state()
+
+    def _write_state(self) -> None:
         self.run.write_json(self.file, {**self.state, "sent": self.sent})
 
     def send_new(self) -> int:
@@ -126,6 +131,7 @@ class Follower:
                 self.state["artifacts"].append(path.name)
                 self._note()
         self.tracker.finish(bool(results))
+        self._write_state()
 
 
 def send(path: Path, name: str, follow: bool = False, process: int | None = None) -> int:

@@ -22,7 +22,7 @@ def service_uri(given: str | None = None) -> str:
 class Adapter:
     """A run of an MLflow experiment, which is the project."""
 
-    note = None
+    note, kept_at_end = None, False
 
     def __init__(self, facts: RunFacts) -> None:
         self.client = MlflowClient(service_uri(facts.uri))

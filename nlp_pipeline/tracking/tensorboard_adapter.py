@@ -16,7 +16,7 @@ TEXT_SUFFIXES = (".json", ".yaml", ".md")
 class Adapter:
     """Scalars by step; settings and reports as texts. What was written before is read to go on after it."""
 
-    note = None
+    note, kept_at_end = None, False
 
     def __init__(self, facts: RunFacts) -> None:
         folder = Path(facts.uri, facts.name) if facts.uri else facts.folder / "tensorboard"

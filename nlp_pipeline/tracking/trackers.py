@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+PACKAGES = {
+    "comet": "comet_ml", "mlflow": "mlflow", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"
+}  # fmt: skip
 """The module that each tracker needs; its extra has the tracker's name."""
+GONE = {"neptune": "Neptune's service was shut down in March 2026 and its client is no longer kept up"}
+"""Trackers that people still look for, and why they are not here."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Tracker(Protocol):
     """The service's id of the run."""
     note: str | None
     """One line for the user, such as that the run is kept offline."""
+    kept_at_end: bool
+    """Nothing is kept before `finish`, whatever `flush` says: what a killed process sent is sent again."""
 
     def last(self) -> dict[str, int] | None:
         """Last step by kind (see `follower.KINDS`) that the service has; None where it can't say."""
@@ -52,6 +58,17 @@ class Tracker(Protocol):
         """No more is coming: the run is finished, or stopped and may go on later."""
 
 
+def not_gone(name: Any) -> Any:
+    """The name itself, for a validator.
+
+    Raises:
+        ValueError: there is no such service any more.
+    """
+    if isinstance(name, str) and name in GONE:
+        raise ValueError(f"one of {', '.join(PACKAGES)}: {GONE[name]}")
+    return name
+
+
 def missing_package(name: str) -> str | None:
     """The problem with a tracker whose package isn't installed."""
     if importlib.util.find_spec(PACKAGES[name]) is not None:
@@ -63,6 +80,10 @@ def keep_to_themselves() -> None:
     """Have clients tell nobody of their use; before they are imported. What the environment says stands."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    comet = {"DISABLE_AUTO_LOGGING": "1", "DISABLE_ANNOUNCEMENT": "true", "LOGGING_CONSOLE": "CRITICAL"}
+    comet |= {"ERROR_TRACKING_ENABLE": "false", "INTERNAL_REPORTING": "false"}
+    for name, value in comet.items():
+        os.environ.setdefault(f"COMET_{name}", value)
 
 
 def start_tracker(name: str, facts: RunFacts) -> Tracker:

@@ -12,7 +12,7 @@ from .trackers import RunFacts, last_by_kind
 class Adapter:
     """Writes the database itself: Trackio's own run object writes from a thread and can't say when it is done."""
 
-    note = None
+    note, kept_at_end = None, False
 
     def __init__(self, facts: RunFacts) -> None:
         if facts.uri:

@@ -14,6 +14,8 @@ from .trackers import RunFacts
 class Adapter:
     """A run that is gone on with by its id. Steps are a metric of their own: wandb's never go back."""
 
+    kept_at_end = False  # its own process outlives this one
+
     def __init__(self, facts: RunFacts) -> None:
         self.id = facts.id or uuid.uuid4().hex[:8]
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if _has_login() else "offline")
