@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import comet_ml
-from comet_ml.config import get_api_key, get_config
+from comet_ml.config.config_api import get_api_key, get_config
 
 from .trackers import RunFacts, last_by_kind
 
@@ -20,7 +20,7 @@ class Adapter:
     """An experiment that is gone on with by its key. Offline every session is a zip, whole or not there at all."""
 
     def __init__(self, facts: RunFacts) -> None:
-        self.id = facts.id or uuid.uuid4().hex
+        self.id, self.is_new = facts.id or uuid.uuid4().hex, facts.id is None
         if facts.uri:
             os.environ["COMET_URL_OVERRIDE"] = facts.uri
         config = get_config()
@@ -59,8 +59,7 @@ class Adapter:
     def last(self) -> dict[str, int] | None:
         """Steps as the service has them; offline as the zips do, None where they were moved away or are yet to be."""
         if not self.kept_at_end:
-            found = comet_ml.API().get_experiment_by_key(self.id).get_metrics_summary() or []
-            return last_by_kind({metric["name"]: int(metric["stepCurrent"] or 0) for metric in found})
+            return last_by_kind(self._last_at_service())
         steps: dict[str, int] = {}
         archives = list(self.folder.glob(f"{self.id}-*.zip"))
         for archive in archives:
@@ -70,6 +69,15 @@ class Adapter:
                         name = message["payload"]["metric"]["metricName"]
                         steps[name] = max(steps.get(name, 0), message["payload"]["metric"]["step"] or 0)
         return last_by_kind(steps) if archives else None
+
+    def _last_at_service(self) -> dict[str, int]:
+        if self.is_new:
+            return {}
+        experiment = comet_ml.API().get_experiment_by_key(self.id)
+        if experiment is None:
+            raise ConnectionError(f"Comet shows no experiment {self.id} to this API key")
+        found = experiment.get_metrics_summary() or []
+        return {metric["name"]: int(metric["stepCurrent"] or 0) for metric in found}
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Numbers of a step."""

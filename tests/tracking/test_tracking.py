@@ -17,6 +17,7 @@ import pytest
 from commands import call
 from faults.killing import kill, start, write_recipe
 from registry.services import mlflow_running
+from tracking.comet_server import comet_running
 
 from nlp_pipeline import Recipe
 from nlp_pipeline.config.loading import load_config
@@ -200,6 +201,24 @@ def test_comet_without_a_login_is_offline_and_gathers_nothing(finished, tmp_path
         assert file.read(files["results.json"]) == (run / "results.json").read_bytes()
         assert file.read(files["model/model.safetensors"]) == (run / "model" / "model.safetensors").read_bytes()
         assert not [name for name in file.namelist() if CANARY.encode() in file.read(name)]
+
+
+def test_comet_with_a_login_knows_at_the_service_what_was_sent(finished, tmp_path, monkeypatch):
+    place("comet", tmp_path, monkeypatch)
+    with comet_running() as server:
+        monkeypatch.setenv("COMET_API_KEY", CANARY)
+        run = copied(finished, tmp_path, {"uri": {"comet": server.url}})
+        file = run / "tracking" / "comet.json"
+        for _ in range(2):
+            done = subprocess.run(command(run, "comet"), capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stderr
+            # What a killed follower had sent but not noted.
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"sent": {"loss": 7}}))
+    assert sorted(m["step"] for m in server.metrics if m["metricName"] == "train/loss") == STEPS
+    assert server.experiments == {json.loads(file.read_text())["id"]}
+    assert not [path for path in server.paths if "git" in path or "package" in path or "system" in path]
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
 @pytest.mark.slow
