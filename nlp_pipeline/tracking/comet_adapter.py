@@ -92,6 +92,10 @@ class Adapter:
         if not self.experiment.flush() or streamer is None or not streamer.has_connection_to_server():
             raise ConnectionError("Comet has not got everything")
 
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """Comet's own chart."""
+        self.experiment.log_confusion_matrix(matrix=counts, labels=labels)
+
     def artifact(self, path: Path) -> None:
         """A folder as a model, a file as an asset."""
         self.said = True

@@ -64,6 +64,9 @@ class Adapter:
             self.client.log_batch(self.id, metrics=self.waiting[:BATCH])
             del self.waiting[:BATCH]
 
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """No form for it; it is in results.json, among the artifacts."""
+
     def artifact(self, path: Path) -> None:
         """Into the run's artifacts."""
         if path.is_dir():

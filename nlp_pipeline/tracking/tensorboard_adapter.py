@@ -42,6 +42,13 @@ class Adapter:
         """To the disk."""
         self.writer.flush()
 
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """A table among the texts."""
+        cells = [["right / predicted", *labels], ["---"] * (len(labels) + 1)]
+        cells += [[label, *map(str, row)] for label, row in zip(labels, counts, strict=True)]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+        self.writer.add_text("confusion", table)
+
     def artifact(self, path: Path) -> None:
         """Texts are shown; TensorBoard has no place for a model."""
         if path.suffix in TEXT_SUFFIXES:

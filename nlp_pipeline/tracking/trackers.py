@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..secrets import MissingVariableError, expand, public
+
 PACKAGES = {
     "comet": "comet_ml", "mlflow": "mlflow", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"
 }  # fmt: skip
@@ -51,6 +53,9 @@ class Tracker(Protocol):
     def flush(self) -> None:
         """Return when what was logged is kept, whatever becomes of this process."""
 
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """How often each label (rows) was taken for each (columns); nothing where the tracker has no form for it."""
+
     def artifact(self, path: Path) -> None:
         """A file or a folder, by its own name."""
 
@@ -74,6 +79,17 @@ def missing_package(name: str) -> str | None:
     if importlib.util.find_spec(PACKAGES[name]) is not None:
         return None
     return f"tracking.to: {name} needs the package `{PACKAGES[name]}`: pip install 'nlp-pipeline[{name}]'"
+
+
+def uri_problems(place: str, uri: str) -> list[str]:
+    """Everything wrong with an address of a tracker."""
+    # A password would be written as *** where the tracker's process reads it.
+    problems = [f"{place}: has a password; write ${{NAME}} for it and set that variable"] if public(uri) != uri else []
+    try:
+        expand(uri)
+    except MissingVariableError as error:
+        problems.append(f"{place}: {error}")
+    return problems
 
 
 def keep_to_themselves() -> None:

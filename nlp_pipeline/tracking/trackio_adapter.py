@@ -53,6 +53,9 @@ class Adapter:
             )
         self.waiting = []
 
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """Not kept: it is in the run directory's results.json."""
+
     def artifact(self, path: Path) -> None:
         """Not kept: the files lie on the same machine, in the run directory."""
 

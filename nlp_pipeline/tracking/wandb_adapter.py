@@ -55,6 +55,18 @@ class Adapter:
     def flush(self) -> None:
         """Nothing to do: records are with a process of wandb's own, which outlives this one."""
 
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """The chart that `wandb.plot.confusion_matrix` makes, which counts single rows itself."""
+        columns = ["Actual", "Predicted", "nPredictions"]
+        cells: list[list[Any]] = [
+            [actual, predicted, count]
+            for actual, row in zip(labels, counts, strict=True)
+            for predicted, count in zip(labels, row, strict=True)
+        ]
+        table = wandb.Table(columns=columns, data=cells)
+        chart = wandb.plot_table("wandb/confusion_matrix/v1", table, dict(zip(columns, columns, strict=True)))
+        self.run.log({"final/confusion": chart})
+
     def artifact(self, path: Path) -> None:
         """A folder as a model, a file as itself."""
         kind = "model" if path.is_dir() else "report"

@@ -81,10 +81,12 @@ def losses(name, where, run):
     run_id = json.loads((run / "tracking" / f"{name}.json").read_text())["id"]
     if name == "mlflow":
         return mlflow_losses(where, run_id)
-    if name == "tensorboard":
+    if name.startswith("tensorboard"):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        return [event.step for event in EventAccumulator(run_id, {"scalars": 0}).Reload().Scalars("train/loss")]
+        events = EventAccumulator(run_id, {"scalars": 0}).Reload()
+        assert len(events.Tensors("confusion/text_summary")) == 1
+        return [event.step for event in events.Scalars("train/loss")]
     if name == "comet":
         metrics = [message["payload"]["metric"] for message in comet_messages(run) if message["type"] == "metric_msg"]
         return sorted(metric["step"] for metric in metrics if metric["metricName"] == "train/loss")
@@ -167,6 +169,11 @@ def test_wandb_without_a_login_is_offline_and_its_files_hold_every_step_once(fin
         assert done.returncode == 0, done.stderr
         assert "wandb: offline; send it with: wandb sync" in done.stderr
     assert wandb_steps(run / "tracking") == STEPS
+    (table,) = run.rglob("*confusion*.table.json")
+    confusion = json.loads((run / "results.json").read_text())["confusion"]
+    cells = json.loads(table.read_text())["data"]
+    assert [count for *_, count in cells] == [count for row in confusion["counts"] for count in row]
+    assert [names for *names, _ in cells[:2]] == [["a", "a"], ["a", "b"]]
     files = [path for path in run.rglob("*") if path.is_file()]
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
@@ -195,9 +202,12 @@ def test_comet_without_a_login_is_offline_and_gathers_nothing(finished, tmp_path
         if m["type"] == "file_upload"
     }
     assert {"recipe.yaml", "results.json", "README.md", "model/model.safetensors"} <= set(files)
+    results = json.loads((run / "results.json").read_text())
     (archive,) = (run / "tracking" / "comet").iterdir()
     with zipfile.ZipFile(archive) as file:
         assert json.loads(file.read("experiment.json"))["project_name"] == "nlp-pipeline"
+        chart = json.loads(file.read(files["confusion-matrix.json"]))
+        assert {"labels": chart["labels"], "counts": chart["matrix"]} == results["confusion"]
         assert file.read(files["results.json"]) == (run / "results.json").read_bytes()
         assert file.read(files["model/model.safetensors"]) == (run / "model" / "model.safetensors").read_bytes()
         assert not [name for name in file.namelist() if CANARY.encode() in file.read(name)]
@@ -219,6 +229,37 @@ def test_comet_with_a_login_knows_at_the_service_what_was_sent(finished, tmp_pat
     assert not [path for path in server.paths if "git" in path or "package" in path or "system" in path]
     files = [path for path in run.rglob("*") if path.is_file()]
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_another_address_is_another_run_that_is_gone_on_with(finished, tmp_path):
+    pytest.importorskip("tensorboard")
+    run, other = copied(finished, tmp_path, {}), tmp_path / "other"
+    for words in ([], ["--uri", f"tensorboard={other}"], ["--uri", other]):
+        assert call("track", run, "--to", "tensorboard", *words) == 0
+    states = sorted((run / "tracking").glob("tensorboard*.json"))
+    assert [json.loads(state.read_text())["id"] for state in reversed(states)] == [
+        str(run / "tracking" / "tensorboard"), str(other / "run"),
+    ]  # fmt: skip
+    for state in states:
+        assert losses(state.stem, None, run) == STEPS
+
+
+def test_addresses_that_cannot_be_are_all_said_at_once(finished, capsys):
+    words = (
+        "--to mlflow --to tensorboard --uri http://host --uri wandb=http://host --uri mlflow=http://me:hunter22@host"
+    )
+    assert call("track", finished, *words.split(), "--uri", "tensorboard=${NO_SUCH_FOLDER}") == 2
+    said = capsys.readouterr().err
+    for part in (
+        "'http://host', expected NAME=ADDRESS",
+        "'wandb=http",
+        "--uri mlflow: has a password",
+        "${NO_SUCH_FOLDER}",
+    ):
+        assert part in " ".join(said.split())
+    assert "hunter22" not in said
+    assert call("track", finished, "--to", "mlflow", "--uri", "a", "--uri", "mlflow=b") == 2
+    assert "given twice" in capsys.readouterr().err
 
 
 @pytest.mark.slow
