@@ -57,14 +57,14 @@ class Adapter:
 
     def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
         """The chart that `wandb.plot.confusion_matrix` makes, which counts single rows itself."""
-        columns = ["Actual", "Predicted", "nPredictions"]
+        fields = {name: name for name in ("Actual", "Predicted", "nPredictions")}
         cells: list[list[Any]] = [
             [actual, predicted, count]
             for actual, row in zip(labels, counts, strict=True)
             for predicted, count in zip(labels, row, strict=True)
         ]
-        table = wandb.Table(columns=columns, data=cells)
-        chart = wandb.plot_table("wandb/confusion_matrix/v1", table, dict(zip(columns, columns, strict=True)))
+        table = wandb.Table(columns=[*fields], data=cells)
+        chart = wandb.plot_table("wandb/confusion_matrix/v1", table, fields)
         self.run.log({"final/confusion": chart})
 
     def artifact(self, path: Path) -> None:
