@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..secrets import VARIABLE, MissingVariableError, expand, expanded_path, public
+from ..secrets import VARIABLE, MissingVariableError, expanded_path
 from .schema import Config, ModelConfig
 
 EXPANDED: Any = {
@@ -211,16 +211,11 @@ def _check_output(config: Config) -> list[str]:
 
 
 def _check_tracking(config: Config) -> list[str]:
-    from ..tracking.trackers import missing_package
+    from ..tracking.trackers import missing_package, uri_problems
 
     problems = [problem for name in config.tracking.to if (problem := missing_package(name))]
     for name, uri in config.tracking.uri.items():
-        if public(uri) != uri:  # it would be written as *** where the tracker's process reads it
-            problems.append(f"tracking.uri.{name}: has a password; write ${{NAME}} for it and set that variable")
-        try:
-            expand(uri)
-        except MissingVariableError as error:
-            problems.append(f"tracking.uri.{name}: {error}")
+        problems += uri_problems(f"tracking.uri.{name}", uri)
     return problems
 
 

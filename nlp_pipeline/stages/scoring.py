@@ -123,8 +123,10 @@ def score_windows(
     No more than one window is held, and a few bytes a row; which window a batch was in plays no part in the sums.
 
     Returns:
-        `scores` by metric; where intervals are wanted, `intervals` ([low, high] by metric) of this `confidence`.
+        `scores` by metric; where intervals are wanted, `intervals` ([low, high] by metric) of this `confidence`; for
+        a few exclusive labels `confusion`, see `confusion_matrix`.
     """
+    from ..evaluation.confusion import confusion_matrix
     from ..evaluation.intervals import bootstrap_intervals
     from ..evaluation.metrics.store import OutputStore
     from ..evaluation.prediction import mean_loss, shared_from_main
@@ -145,6 +147,8 @@ def score_windows(
         if intervals is not None:
             scores["intervals"] = bootstrap_intervals(recipe.metrics, store.outputs(), intervals)
             scores["confidence"] = intervals.confidence
+        if confusion := confusion_matrix(store.outputs()):
+            scores["confusion"] = confusion
     shared: dict[str, Any] = shared_from_main(scores, recipe.accelerator)
     return shared
 

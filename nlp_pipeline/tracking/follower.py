@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..config.schema import TrackingConfig
-from ..run_directory import RunDirectory, read_json
+from ..run_directory import RunDirectory, read_json, text_hash
 from ..secrets import expand, redact
 from .figures import ProcessFigures
 from .trackers import RunFacts, Tracker, start_tracker
@@ -27,17 +27,22 @@ FAILED = 1
 
 
 class Follower:
-    """One run and one tracker.
+    """One run and one tracker, at the address that the run's recipe names or at another one, `uri`.
 
-    `tracking/NAME.json` holds the service's run id, the last step sent of each kind and the artifacts that went. The
-    service's own word on the last step comes first, where it gives one: whoever was killed between sending and
-    noting it then sends nothing twice, and what a service lost is sent again.
+    `tracking/NAME.json` (`tracking/NAME-HASH.json` for another address) holds the service's run id, the last step sent
+    of each kind and the artifacts that went. The service's own word on the last step comes first, where it gives one:
+    whoever was killed between sending and noting it then sends nothing twice, and what a service lost is sent again.
     """
 
-    def __init__(self, run: RunDirectory, name: str, process: int | None = None) -> None:
+    def __init__(self, run: RunDirectory, name: str, process: int | None = None, uri: str | None = None) -> None:
         self.run, self.name = run, name
         self.folder = run.path / "tracking"
-        self.file = self.folder / f"{name}.json"
+        self.settings = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
+        self.tracking = TrackingConfig.model_validate(self.settings.get("tracking") or {})
+        usual = {str(key): value for key, value in self.tracking.uri.items()}.get(name)
+        self.uri = uri or usual
+        elsewhere = f"-{text_hash(uri)[:8]}" if uri and uri != usual else ""
+        self.file = self.folder / f"{name}{elsewhere}.json"
         self.state = read_json(self.file)
         identity = read_json(self.folder / "run.json").get("identity")
         if identity and self.state.get("identity") not in (None, identity):
@@ -48,26 +53,31 @@ class Follower:
         self.tracker: Tracker = self._start()
 
     def _start(self) -> Tracker:
-        settings = yaml.safe_load(self.run.recipe.read_text(encoding="utf-8"))
-        tracking = TrackingConfig.model_validate(settings.get("tracking") or {})
-        if not tracking.system:
+        if not self.tracking.system:
             self.figures = None
-        uri = {str(key): value for key, value in tracking.uri.items()}.get(self.name)
-        name = tracking.run_name or self.run.path.name
         facts = RunFacts(
-            self.folder, tracking.project, name, self.state.get("id"), expand(uri) if uri else None, flat(settings)
+            self.folder,
+            self.tracking.project,
+            self.tracking.run_name or self.run.path.name,
+            self.state.get("id"),
+            expand(self.uri) if self.uri else None,
+            flat(self.settings),
         )
         tracker = start_tracker(self.name, facts)
         if tracker.note:
             print(f"tracking: {self.name}: {tracker.note}", file=sys.stderr)
         last = tracker.last()
         self.sent: dict[str, int] = dict(self.state.get("sent", {}) if last is None else last)
-        self.log_model = tracking.log_model
         self.state["id"] = tracker.id
-        self._note()
+        self._write_state()
         return tracker
 
     def _note(self) -> None:
+        """Remember what was sent, where the tracker keeps it from now on."""
+        if not self.tracker.kept_at_end:
+            self._write_state()
+
+    def _write_state(self) -> None:
         self.run.write_json(self.file, {**self.state, "sent": self.sent})
 
     def send_new(self) -> int:
@@ -114,29 +124,39 @@ class Follower:
         results = read_json(self.run.results) if self.run.finished else {}
         if results and not self.state.get("summary"):
             self.tracker.log(max(self.sent.values(), default=0), summary_of(results))
+            if confusion := results.get("confusion"):
+                self.tracker.confusion(confusion["labels"], confusion["counts"])
             self.tracker.flush()
             self.state["summary"] = True
             self._note()
         wanted = [self.run.recipe]
         if results:
-            wanted += [self.run.results, self.run.model / "README.md", *([self.run.model] if self.log_model else [])]
+            wanted += [
+                self.run.results,
+                self.run.model / "README.md",
+                *([self.run.model] if self.tracking.log_model else []),
+            ]
         for path in wanted:
             if results and path.exists() and path.name not in self.state.setdefault("artifacts", []):
                 self.tracker.artifact(path)
                 self.state["artifacts"].append(path.name)
                 self._note()
         self.tracker.finish(bool(results))
+        self._write_state()
 
 
-def send(path: Path, name: str, follow: bool = False, process: int | None = None) -> int:
+def send(path: Path, name: str, follow: bool = False, process: int | None = None, uri: str | None = None) -> int:
     """Send to one tracker what it has not got; with `follow` until the run ends. Returns an exit code.
 
     A tracker's failure is one line on stderr.
+
+    Args:
+        uri: where the tracker is, if not where the run's recipe says.
     """
     run = RunDirectory(path)
     try:
         with _alone(run.path / "tracking", name):
-            follower = Follower(run, name, process)
+            follower = Follower(run, name, process, uri)
             parent = os.getppid()
             while follow and os.getppid() == parent and not _input_ended(POLL_SECONDS):
                 follower.send_new()

@@ -22,7 +22,7 @@ def service_uri(given: str | None = None) -> str:
 class Adapter:
     """A run of an MLflow experiment, which is the project."""
 
-    note = None
+    note, kept_at_end = None, False
 
     def __init__(self, facts: RunFacts) -> None:
         self.client = MlflowClient(service_uri(facts.uri))
@@ -63,6 +63,9 @@ class Adapter:
         while self.waiting:
             self.client.log_batch(self.id, metrics=self.waiting[:BATCH])
             del self.waiting[:BATCH]
+
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """No form for it; it is in results.json, among the artifacts."""
 
     def artifact(self, path: Path) -> None:
         """Into the run's artifacts."""

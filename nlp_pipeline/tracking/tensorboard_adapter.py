@@ -16,7 +16,7 @@ TEXT_SUFFIXES = (".json", ".yaml", ".md")
 class Adapter:
     """Scalars by step; settings and reports as texts. What was written before is read to go on after it."""
 
-    note = None
+    note, kept_at_end = None, False
 
     def __init__(self, facts: RunFacts) -> None:
         folder = Path(facts.uri, facts.name) if facts.uri else facts.folder / "tensorboard"
@@ -41,6 +41,13 @@ class Adapter:
     def flush(self) -> None:
         """To the disk."""
         self.writer.flush()
+
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """A table among the texts."""
+        cells = [["right / predicted", *labels], ["---"] * (len(labels) + 1)]
+        cells += [[label, *map(str, row)] for label, row in zip(labels, counts, strict=True)]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+        self.writer.add_text("confusion", table)
 
     def artifact(self, path: Path) -> None:
         """Texts are shown; TensorBoard has no place for a model."""

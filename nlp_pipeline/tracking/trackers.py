@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+from ..secrets import MissingVariableError, expand, public
+
+PACKAGES = {
+    "comet": "comet_ml", "mlflow": "mlflow", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"
+}  # fmt: skip
 """The module that each tracker needs; its extra has the tracker's name."""
+GONE = {"neptune": "Neptune's service was shut down in March 2026 and its client is no longer kept up"}
+"""Trackers that people still look for, and why they are not here."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Tracker(Protocol):
     """The service's id of the run."""
     note: str | None
     """One line for the user, such as that the run is kept offline."""
+    kept_at_end: bool
+    """Nothing is kept before `finish`, whatever `flush` says: what a killed process sent is sent again."""
 
     def last(self) -> dict[str, int] | None:
         """Last step by kind (see `follower.KINDS`) that the service has; None where it can't say."""
@@ -45,11 +53,25 @@ class Tracker(Protocol):
     def flush(self) -> None:
         """Return when what was logged is kept, whatever becomes of this process."""
 
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """How often each label (rows) was taken for each (columns); nothing where the tracker has no form for it."""
+
     def artifact(self, path: Path) -> None:
         """A file or a folder, by its own name."""
 
     def finish(self, finished: bool) -> None:
         """No more is coming: the run is finished, or stopped and may go on later."""
+
+
+def not_gone(name: Any) -> Any:
+    """The name itself, for a validator.
+
+    Raises:
+        ValueError: there is no such service any more.
+    """
+    if isinstance(name, str) and name in GONE:
+        raise ValueError(f"one of {', '.join(PACKAGES)}: {GONE[name]}")
+    return name
 
 
 def missing_package(name: str) -> str | None:
@@ -59,10 +81,25 @@ def missing_package(name: str) -> str | None:
     return f"tracking.to: {name} needs the package `{PACKAGES[name]}`: pip install 'nlp-pipeline[{name}]'"
 
 
+def uri_problems(place: str, uri: str) -> list[str]:
+    """Everything wrong with an address of a tracker."""
+    # A password would be written as *** where the tracker's process reads it.
+    problems = [f"{place}: has a password; write ${{NAME}} for it and set that variable"] if public(uri) != uri else []
+    try:
+        expand(uri)
+    except MissingVariableError as error:
+        problems.append(f"{place}: {error}")
+    return problems
+
+
 def keep_to_themselves() -> None:
     """Have clients tell nobody of their use; before they are imported. What the environment says stands."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    comet = {"DISABLE_AUTO_LOGGING": "1", "DISABLE_ANNOUNCEMENT": "true", "LOGGING_CONSOLE": "CRITICAL"}
+    comet |= {"ERROR_TRACKING_ENABLE": "false", "INTERNAL_REPORTING": "false"}
+    for name, value in comet.items():
+        os.environ.setdefault(f"COMET_{name}", value)
 
 
 def start_tracker(name: str, facts: RunFacts) -> Tracker:

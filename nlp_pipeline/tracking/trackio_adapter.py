@@ -12,7 +12,7 @@ from .trackers import RunFacts, last_by_kind
 class Adapter:
     """Writes the database itself: Trackio's own run object writes from a thread and can't say when it is done."""
 
-    note = None
+    note, kept_at_end = None, False
 
     def __init__(self, facts: RunFacts) -> None:
         if facts.uri:
@@ -52,6 +52,9 @@ class Adapter:
                 run_id=self.id,
             )
         self.waiting = []
+
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """Not kept: it is in the run directory's results.json."""
 
     def artifact(self, path: Path) -> None:
         """Not kept: the files lie on the same machine, in the run directory."""

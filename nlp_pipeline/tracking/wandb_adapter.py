@@ -14,6 +14,8 @@ from .trackers import RunFacts
 class Adapter:
     """A run that is gone on with by its id. Steps are a metric of their own: wandb's never go back."""
 
+    kept_at_end = False  # its own process outlives this one
+
     def __init__(self, facts: RunFacts) -> None:
         self.id = facts.id or uuid.uuid4().hex[:8]
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if _has_login() else "offline")
@@ -52,6 +54,18 @@ class Adapter:
 
     def flush(self) -> None:
         """Nothing to do: records are with a process of wandb's own, which outlives this one."""
+
+    def confusion(self, labels: list[str], counts: list[list[int]]) -> None:
+        """The chart that `wandb.plot.confusion_matrix` makes, which counts single rows itself."""
+        fields = {name: name for name in ("Actual", "Predicted", "nPredictions")}
+        cells: list[list[Any]] = [
+            [actual, predicted, count]
+            for actual, row in zip(labels, counts, strict=True)
+            for predicted, count in zip(labels, row, strict=True)
+        ]
+        table = wandb.Table(columns=[*fields], data=cells)
+        chart = wandb.plot_table("wandb/confusion_matrix/v1", table, fields)
+        self.run.log({"final/confusion": chart})
 
     def artifact(self, path: Path) -> None:
         """A folder as a model, a file as itself."""

@@ -11,17 +11,20 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 from commands import call
 from faults.killing import kill, start, write_recipe
 from registry.services import mlflow_running
+from tracking.comet_server import comet_running
 
 from nlp_pipeline import Recipe
 from nlp_pipeline.config.loading import load_config
 from nlp_pipeline.errors import ConfigError
 from nlp_pipeline.run_directory import RunDirectory
 from nlp_pipeline.tracking.follower import Follower, numbers_of, summary_of
+from nlp_pipeline.tracking.trackers import PACKAGES
 
 STEPS = list(range(1, 61))
 LONG = 2000
@@ -56,15 +59,37 @@ def wandb_steps(folder):
     return sorted(steps)
 
 
+def comet_messages(run):
+    """What the zips of a run would have `comet upload` send."""
+    for archive in (run / "tracking" / "comet").glob("*.zip"):
+        with zipfile.ZipFile(archive) as file:
+            assert file.testzip() is None
+            yield from map(json.loads, file.read("messages.json").splitlines())
+
+
+def sign_of_life(name, run):
+    """What changes while a follower sends."""
+    if name != "comet":
+        file = run / "tracking" / f"{name}.json"
+        return file.read_text() if file.exists() else ""
+    with contextlib.suppress(FileNotFoundError):
+        return sum(path.read_bytes().count(b"train/loss") for path in (run / "tracking").rglob("messages.json"))
+
+
 def losses(name, where, run):
     """Steps of the training loss as a tracker has them, duplicates among them."""
     run_id = json.loads((run / "tracking" / f"{name}.json").read_text())["id"]
     if name == "mlflow":
         return mlflow_losses(where, run_id)
-    if name == "tensorboard":
+    if name.startswith("tensorboard"):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        return [event.step for event in EventAccumulator(run_id, {"scalars": 0}).Reload().Scalars("train/loss")]
+        events = EventAccumulator(run_id, {"scalars": 0}).Reload()
+        assert len(events.Tensors("confusion/text_summary")) == 1
+        return [event.step for event in events.Scalars("train/loss")]
+    if name == "comet":
+        metrics = [message["payload"]["metric"] for message in comet_messages(run) if message["type"] == "metric_msg"]
+        return sorted(metric["step"] for metric in metrics if metric["metricName"] == "train/loss")
     from trackio.sqlite_storage import SQLiteStorage
 
     rows = SQLiteStorage.get_logs("nlp-pipeline", run.name, run_id=run_id)
@@ -101,7 +126,9 @@ def copied(finished, tmp_path, tracking):
 
 
 def place(name, tmp_path, monkeypatch):
-    pytest.importorskip(name)
+    pytest.importorskip(PACKAGES[name])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("COMET_API_KEY", raising=False)
     if name == "trackio":
         monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
     return f"sqlite:///{tmp_path / 'x.db'}" if name == "mlflow" else str(tmp_path / name)
@@ -116,10 +143,10 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MLflow puts artifacts beside its database's process
 
 
-@pytest.mark.parametrize("name", ["mlflow", "tensorboard", "trackio"])
+@pytest.mark.parametrize("name", ["comet", "mlflow", "tensorboard", "trackio"])
 def test_a_run_is_sent_afterwards_once(finished, tmp_path, monkeypatch, name):
     where = place(name, tmp_path, monkeypatch)
-    run = copied(finished, tmp_path, {"uri": {name: where}})
+    run = copied(finished, tmp_path, {"uri": {name: where}} if name != "comet" else {})
     for _ in range(2):
         done = subprocess.run(command(run, name), capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
@@ -142,25 +169,115 @@ def test_wandb_without_a_login_is_offline_and_its_files_hold_every_step_once(fin
         assert done.returncode == 0, done.stderr
         assert "wandb: offline; send it with: wandb sync" in done.stderr
     assert wandb_steps(run / "tracking") == STEPS
+    (table,) = run.rglob("*confusion*.table.json")
+    confusion = json.loads((run / "results.json").read_text())["confusion"]
+    cells = json.loads(table.read_text())["data"]
+    assert [count for *_, count in cells] == [count for row in confusion["counts"] for count in row]
+    assert [names for *names, _ in cells[:2]] == [["a", "a"], ["a", "b"]]
     files = [path for path in run.rglob("*") if path.is_file()]
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
+def test_comet_without_a_login_is_offline_and_gathers_nothing(finished, tmp_path, monkeypatch):
+    place("comet", tmp_path, monkeypatch)
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    run = copied(finished, tmp_path, {"log_model": True})
+    done = subprocess.run(command(run, "comet"), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        f"tracking: comet: offline; send it with: comet upload {run}/tracking/comet/*.zip"
+    ]
+    messages = list(comet_messages(run))
+    assert {message["type"] for message in messages} == {"file_upload", "log_other", "metric_msg", "parameter_msg"}
+    others = {m["payload"]["key"]: m["payload"]["value"] for m in messages if m["type"] == "log_other"}
+    assert others == {"Name": "run", "offline_experiment": True, "state": "finished"}
+    settings = {m["payload"]["param"]["paramName"] for m in messages if m["type"] == "parameter_msg"}
+    assert {"training.learning_rate", "batch.size"} <= settings
+    assert not any("tracking" in name for name in settings)
+    metrics = {m["payload"]["metric"]["metricName"] for m in messages if m["type"] == "metric_msg"}
+    assert {"train/loss", "validation/accuracy", "final/validation/accuracy"} <= metrics
+    files = {
+        m["payload"]["additional_params"]["fileName"]: m["payload"]["file_path"]
+        for m in messages
+        if m["type"] == "file_upload"
+    }
+    assert {"recipe.yaml", "results.json", "README.md", "model/model.safetensors"} <= set(files)
+    results = json.loads((run / "results.json").read_text())
+    (archive,) = (run / "tracking" / "comet").iterdir()
+    with zipfile.ZipFile(archive) as file:
+        assert json.loads(file.read("experiment.json"))["project_name"] == "nlp-pipeline"
+        chart = json.loads(file.read(files["confusion-matrix.json"]))
+        assert {"labels": chart["labels"], "counts": chart["matrix"]} == results["confusion"]
+        assert file.read(files["results.json"]) == (run / "results.json").read_bytes()
+        assert file.read(files["model/model.safetensors"]) == (run / "model" / "model.safetensors").read_bytes()
+        assert not [name for name in file.namelist() if CANARY.encode() in file.read(name)]
+
+
+def test_comet_with_a_login_knows_at_the_service_what_was_sent(finished, tmp_path, monkeypatch):
+    place("comet", tmp_path, monkeypatch)
+    with comet_running() as server:
+        monkeypatch.setenv("COMET_API_KEY", CANARY)
+        run = copied(finished, tmp_path, {"uri": {"comet": server.url}})
+        file = run / "tracking" / "comet.json"
+        for _ in range(2):
+            done = subprocess.run(command(run, "comet"), capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stderr
+            # What a killed follower had sent but not noted.
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"sent": {"loss": 7}}))
+    assert sorted(m["step"] for m in server.metrics if m["metricName"] == "train/loss") == STEPS
+    assert server.experiments == {json.loads(file.read_text())["id"]}
+    assert not [path for path in server.paths if "git" in path or "package" in path or "system" in path]
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_another_address_is_another_run_that_is_gone_on_with(finished, tmp_path):
+    pytest.importorskip("tensorboard")
+    run, other = copied(finished, tmp_path, {}), tmp_path / "other"
+    for words in ([], ["--uri", f"tensorboard={other}"], ["--uri", other]):
+        assert call("track", run, "--to", "tensorboard", *words) == 0
+    states = sorted((run / "tracking").glob("tensorboard*.json"))
+    assert [json.loads(state.read_text())["id"] for state in reversed(states)] == [
+        str(run / "tracking" / "tensorboard"), str(other / "run"),
+    ]  # fmt: skip
+    for state in states:
+        assert losses(state.stem, None, run) == STEPS
+
+
+def test_addresses_that_cannot_be_are_all_said_at_once(finished, capsys):
+    words = (
+        "--to mlflow --to tensorboard --uri http://host --uri wandb=http://host --uri mlflow=http://me:hunter22@host"
+    )
+    assert call("track", finished, *words.split(), "--uri", "tensorboard=${NO_SUCH_FOLDER}") == 2
+    said = capsys.readouterr().err
+    for part in (
+        "'http://host', expected NAME=ADDRESS",
+        "'wandb=http",
+        "--uri mlflow: has a password",
+        "${NO_SUCH_FOLDER}",
+    ):
+        assert part in " ".join(said.split())
+    assert "hunter22" not in said
+    assert call("track", finished, "--to", "mlflow", "--uri", "a", "--uri", "mlflow=b") == 2
+    assert "given twice" in capsys.readouterr().err
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mlflow", "tensorboard", "trackio"])
+@pytest.mark.parametrize("name", ["comet", "mlflow", "tensorboard", "trackio"])
 def test_one_run_over_kills_of_training_and_of_the_follower(recipe, tmp_path, monkeypatch, name):
     import psutil
 
     where, out = place(name, tmp_path, monkeypatch), tmp_path / "out"
-    words = [f"tracking.to=[{name}]", f"tracking.uri.{name}={where}", f"training.max_steps={LONG}"]
+    words = [f"tracking.to=[{name}]", f"training.max_steps={LONG}"]
+    words += [f"tracking.uri.{name}={where}"] if name != "comet" else []
     words += ["checkpoint.every=50", "evaluation.every=1000"]  # long enough for a slow client to be killed within it
     ids = set()
     for victim in ("training", "follower"):
         process = start(recipe, out, *words)
         file, deadline = out / "tracking" / f"{name}.json", time.monotonic() + 200
-        before = file.read_text() if file.exists() else ""
+        before = sign_of_life(name, out)
         while process.poll() is None and time.monotonic() < deadline:
-            if file.exists() and file.read_text() != before:
+            if file.exists() and sign_of_life(name, out) not in (before, None):
                 break
             time.sleep(0.01)
         assert process.poll() is None, "ended before it was killed"
@@ -248,6 +365,13 @@ def test_unknown_trackers_and_missing_packages_are_problems_of_the_recipe(recipe
     with pytest.raises(ConfigError, match=r"pip install 'nlp-pipeline\[mlflow\]'") as caught:
         load_config(recipe, ["tracking=[mlflow]", "tracking.uri.mlflow=http://me:hunter22@host", "batch.micro=99"])
     assert any("batch.micro" in problem for problem in caught.value.problems)
+
+
+def test_a_service_that_was_shut_down_is_refused_with_the_reason(recipe, finished, capsys):
+    with pytest.raises(ConfigError, match=r"neptune.*expected one of comet, .*shut down in March 2026"):
+        load_config(recipe, ["tracking=[neptune]"])
+    assert call("track", finished, "--to", "neptune") == 2
+    assert "shut down in March 2026" in capsys.readouterr().err
 
 
 def test_a_password_in_a_uri_is_refused(recipe):

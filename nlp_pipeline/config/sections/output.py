@@ -1,9 +1,10 @@
 """Where a run lies, and who is told of it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from ...tracking.trackers import not_gone
 from .base import Section
 
 
@@ -23,7 +24,7 @@ class OutputConfig(Section):
     """The run directory; by default `runs/<name>`."""
 
 
-TrackerName = Literal["mlflow", "tensorboard", "wandb", "trackio"]
+TrackerName = Annotated[Literal["comet", "mlflow", "tensorboard", "trackio", "wandb"], BeforeValidator(not_gone)]
 
 
 class TrackingConfig(Section):
