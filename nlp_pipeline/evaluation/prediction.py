@@ -95,9 +95,9 @@ def predict_table(
                 weights.append(recipe.weigh(batch.targets))
             batch.to(accelerator.device)
             try:
-                # A row alone has no padding to be spared.
-                packable = runner is not None and len(batch.lengths) > 1
-                packed = runner.packed(Layout(batch.lengths, ROUND_TO)) if packable else contextlib.nullcontext()
+                packed: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+                if runner is not None and len(batch.lengths) > 1:  # a row alone has no padding to be spared
+                    packed = runner.packed(Layout(batch.lengths, ROUND_TO))
                 with ONE_AT_A_TIME, packed:
                     outputs = recipe.infer(model, batch)
             except (RuntimeError, MemoryError) as error:
