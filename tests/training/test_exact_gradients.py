@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_pipeline import TextClassification, TokenClassification
+from nlp_pipeline import MaskedLanguageModeling, QuestionAnswering, TextClassification, TokenClassification
 from nlp_pipeline.modeling.loading import load_model
 from nlp_pipeline.stages.fitting import run_packed
 from nlp_pipeline.training.inputs import InputMaker
@@ -27,9 +28,21 @@ TAGGED = [
     for i in range(21)
 ]
 LABELLED = [{"text": " ".join(WORDS[: 1 + i % 7]), "label": "aaab"[i % 4]} for i in range(21)]
+PLACES = ["london", "paris", "new york"]
+CONTEXTS = [f"{'the parcel is late and ' * (i % 3)}the card is in {PLACES[i % 3]} on the first" for i in range(21)]
+ASKED = [
+    {"question": "where is it", "context": text, "answers": {"text": [place], "answer_start": [text.index(place)]}}
+    for text, place in zip(CONTEXTS, PLACES * 7, strict=True)
+]
+SEVERAL = [
+    {"text": row["text"], "label": [["a", "b"], ["c"], ["a", "b", "c"], []][i % 4]} for i, row in enumerate(LABELLED)
+]
 RECIPES = {  # most sub-words are no targets; rows beyond the maximum length lose some; classes weigh unequally
     "tokens": (TokenClassification, TAGGED, {"scheme": "plain", "class_weights": "balanced"}),
     "texts": (TextClassification, LABELLED, {"class_weights": {"a": 0.3, "b": 4.0}}),
+    "several labels": (TextClassification, SEVERAL, {"problem": "multi_label"}),
+    "hidden words": (MaskedLanguageModeling, [{"text": row["text"]} for row in LABELLED], {"share": 0.4}),
+    "answers": (QuestionAnswering, ASKED, {"stride": 2}),  # contexts in several windows, most of them without it
 }
 
 
@@ -80,25 +93,31 @@ def gradients(recipe, model, rows, micro, processes, tokens=10**6):
     return total
 
 
-def assert_same(found, wanted):
-    """Relative to the norm of each parameter's gradient; but of the keys' bias it is 0, all that is there is rounding."""
+def assert_same(found, wanted, tolerance=TOLERANCE):
+    """To 1e-6 of each parameter's gradient, but for what float32, in which losses are computed, leaves of the largest:
+    where all that is there cancels (the bias of keys, or of a softmax over tokens), rounding is the whole gradient.
+    """
     assert found.keys() == wanted.keys()
-    scale = max(float(gradient.norm()) for gradient in wanted.values())
+    rounding = torch.finfo(torch.float32).eps * max(float(gradient.norm()) for gradient in wanted.values())
     for name, gradient in wanted.items():
         error = float((found[name] - gradient).norm())
-        assert error <= TOLERANCE * max(float(gradient.norm()), 1e-3 * scale), (name, error, float(gradient.norm()))
+        assert error <= max(tolerance * float(gradient.norm()), rounding), (name, error, float(gradient.norm()))
 
 
-@pytest.fixture(scope="module", params=["tokens", "texts"])
+@pytest.fixture(scope="module", params=[*((name, "float64") for name in RECIPES), ("tokens", "float32")], ids="-".join)
 def prepared(request, tiny_bert, tmp_path_factory):
-    recipe = tokenized(tiny_bert, request.param, tmp_path_factory.mktemp("run"))
+    """A recipe and its model; in float64 nothing but what isn't exact shows."""
+    name, dtype = request.param
+    recipe = tokenized(tiny_bert, name, tmp_path_factory.mktemp("run"))
     torch.manual_seed(0)
-    model = load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).train()
+    model = (
+        load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).to(getattr(torch, dtype)).train()
+    )
     run_packed(recipe, model)
     return recipe, model
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_split_gives_the_gradient_of_the_whole_batch(prepared, data):
     recipe, model = prepared
@@ -107,6 +126,35 @@ def test_any_split_gives_the_gradient_of_the_whole_batch(prepared, data):
     tokens = data.draw(st.integers(4, 200), "tokens")
     processes = data.draw(st.integers(1, 5), "processes")  # more than rows: some process has none
     assert_same(gradients(recipe, model, rows, micro, processes, tokens), gradients(recipe, model, rows, None, 1))
+
+
+def mean_loss(recipe, model, rows):
+    """torch's own mean over the padded batch, as the losses' definitions have it."""
+    batch = recipe.batch(recipe.tables["train"], rows, 0)
+    outputs, labels = model(**batch.inputs), batch.targets["labels"]
+    if isinstance(recipe, QuestionAnswering):
+        hidden = batch.inputs["attention_mask"] == 0
+        logits = [x.masked_fill(hidden, -torch.inf) for x in (outputs.start_logits, outputs.end_logits)]
+        return sum(F.cross_entropy(x, labels[:, i]) for i, x in enumerate(logits)) / 2
+    if labels.is_floating_point():
+        return F.binary_cross_entropy_with_logits(outputs.logits, labels)
+    weights = getattr(recipe, "weights", None)
+    weights = None if weights is None else torch.as_tensor(weights, dtype=outputs.logits.dtype)
+    if labels.dim() == 2:
+        assert (labels == -100).any()
+    return F.cross_entropy(outputs.logits.flatten(0, -2), labels.flatten(), weight=weights, ignore_index=-100)
+
+
+@settings(max_examples=6)
+@given(data=st.data())
+def test_the_gradient_is_that_of_torchs_mean_loss_over_the_padded_batch(prepared, data):
+    recipe, model = prepared
+    count = len(recipe.tables["train"])
+    rows = np.array(data.draw(st.lists(st.integers(0, count - 1), min_size=4, max_size=12, unique=True), "rows"))
+    model.zero_grad(set_to_none=True)
+    mean_loss(recipe, model, rows).backward()
+    wanted = {name: p.grad.double() for name, p in model.named_parameters() if p.grad is not None}
+    assert_same(gradients(recipe, model, rows, 3, 2), wanted, 1e-5)  # its losses are in float64
 
 
 def test_the_split_matters_to_a_mean_of_means(prepared):
