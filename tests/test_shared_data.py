@@ -37,8 +37,9 @@ def trained(shared_data, tiny_bert, tmp_path):
             tiny = tiny_bert
         # A teacher has to be trained first: what it is for has tests of its own.
         alone = {"teacher": None} if "teacher" in read_recipe(path)[0] else {}
+        brief = {"evaluation": {"intervals": None}, "generation": {"max_new_tokens": 4}}
         recipe = Recipe.from_yaml(
-            path, **files, **alone, model=tiny, max_length=128, max_steps=2, dir=str(tmp_path / "run")
+            path, **files, **alone, **brief, model=tiny, max_length=128, max_steps=2, dir=str(tmp_path / "run")
         )
         recipe.run(progress=False)
         return recipe

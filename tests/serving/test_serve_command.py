@@ -44,15 +44,17 @@ def ask(url, body):
 
 def test_it_answers_and_a_signal_ends_it_once_all_is_answered(run):
     expected = Recipe.from_pretrained(run).predict(TEXTS)
-    texts = [TEXTS * 10, *TEXTS]
-    # A request that finds the model idle waits two seconds for others: all are taken, none answered, when the signal comes.
-    with process(run, "--wait-ms", "2000") as (server, url), ThreadPoolExecutor(len(texts)) as pool:
+    long = [
+        " ".join([text] * (3500 // len(text))) for text in TEXTS * 10
+    ]  # a second's work, while which the others wait
+    texts = [long, *TEXTS]
+    with process(run) as (server, url), ThreadPoolExecutor(len(texts)) as pool:
         answers = [pool.submit(ask, url, {"inputs": text}) for text in texts]
-        while (
-            f"nlp_pipeline_waiting_rows {float(len(TEXTS) * 11)}"
-            not in urllib.request.urlopen(url + "/metrics").read().decode()
-        ):
-            assert not any(answer.done() for answer in answers)
+        waiting = -1.0
+        while waiting != len(TEXTS) - sum(answer.done() for answer in answers[1:]):
+            figures = urllib.request.urlopen(url + "/metrics").read().decode()
+            waiting = float(figures.partition("\nnlp_pipeline_waiting_rows ")[2].partition("\n")[0])
+        assert not answers[0].done()
         server.send_signal(signal.SIGTERM)
         found = [answer.result() for answer in answers]
         assert server.wait(60) == 0
