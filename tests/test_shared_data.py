@@ -37,7 +37,9 @@ def trained(shared_data, tiny_bert, tmp_path):
             tiny = tiny_bert
         # A teacher has to be trained first: what it is for has tests of its own.
         alone = {"teacher": None} if "teacher" in read_recipe(path)[0] else {}
-        brief = {"evaluation": {"intervals": None}, "generation": {"max_new_tokens": 4}}
+        brief = {"evaluation": {**read_recipe(path)[0].get("evaluation", {}), "intervals": None}}
+        if "generation" in read_recipe(path)[0]:
+            brief["generation"] = {"max_new_tokens": 4}
         recipe = Recipe.from_yaml(
             path, **files, **alone, **brief, model=tiny, max_length=128, max_steps=2, dir=str(tmp_path / "run")
         )
@@ -47,6 +49,7 @@ def trained(shared_data, tiny_bert, tmp_path):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_reads_its_rows(path, trained):
     recipe = trained(path)

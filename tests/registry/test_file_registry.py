@@ -36,6 +36,7 @@ def blobs(tmp_path):
     return sorted(path for path in (tmp_path / "models" / "blobs").rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_push_is_checked_in_a_clean_process_and_its_version_predicts(finished, target, tmp_path, capsys):
     assert call("push", finished, target, "--alias", "production") == 0
     assert "topics:1 @production, 12 rows checked in a clean process" in capsys.readouterr().out

@@ -60,6 +60,7 @@ def api():
     return HfApi()
 
 
+@pytest.mark.slow
 def test_a_push_is_a_private_commit_with_a_tag_and_predicts(hub, finished, tmp_path, capsys):
     assert call("push", finished, TARGET, "--alias", "production") == 0
     assert "hub:me/topics:1 @production, 12 rows checked in a clean process" in capsys.readouterr().out

@@ -170,6 +170,7 @@ def test_copied_words_are_marked_and_filled():
     assert Copied(r"n\d+").filled(many, "@11@ @1@") == "n11 n1"
 
 
+@pytest.mark.slow
 def test_words_that_training_never_showed_are_copied(tmp_path):
     names = "Anna Berta Cilia Dora".split()
     rows = [{"source": f"name[{names[i % 4]}] in {PLACES[i % 5]}", "target": f"{names[i % 4]} is in {PLACES[i % 5]}"}

@@ -143,7 +143,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MLflow puts artifacts beside its database's process
 
 
-@pytest.mark.parametrize("name", ["comet", "mlflow", "tensorboard", "trackio"])
+@pytest.mark.parametrize("name", ["comet", pytest.param("mlflow", marks=pytest.mark.slow), "tensorboard", "trackio"])
 def test_a_run_is_sent_afterwards_once(finished, tmp_path, monkeypatch, name):
     where = place(name, tmp_path, monkeypatch)
     run = copied(finished, tmp_path, {"uri": {name: where}} if name != "comet" else {})
