@@ -17,12 +17,13 @@ NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
 MODEL = re.compile(rf"({NAME})(?:@({NAME})|:([1-9][0-9]{{0,8}}))?", re.ASCII)
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII)
 LOCAL = "file:"
-HUB, MLFLOW = "hub:", "mlflow:"
-SERVICES = {HUB: "hub:USER/NAME", MLFLOW: "mlflow:NAME"}
+HUB, MLFLOW, WANDB = "hub:", "mlflow:", "wandb:"
+SERVICES = {HUB: "hub:USER/NAME", MLFLOW: "mlflow:NAME", WANDB: "wandb:PROJECT/NAME or wandb:ENTITY/PROJECT/NAME"}
 """Registries that are services, and how a model in each is named."""
-UNSUPPORTED = ("wandb:",)
+OWNERS = {HUB: (1,), MLFLOW: (0,), WANDB: (1, 2)}
+"""How many parts a name may have before its last one."""
 FORMS = (
-    "expected file:FOLDER/NAME, hub:USER/NAME, mlflow:NAME, or a URL that fsspec knows such as "
+    "expected file:FOLDER/NAME, hub:USER/NAME, mlflow:NAME, wandb:PROJECT/NAME, or a URL that fsspec knows such as "
     "s3://BUCKET/FOLDER/NAME; followed by :VERSION or @ALIAS to mean one version"
 )
 RESERVED = re.compile(r"main|latest|v?[0-9]+", re.ASCII)
@@ -34,7 +35,7 @@ class Address:
     """A model in a registry, or a version of it."""
 
     root: str
-    """The registry: a folder, a URL, `hub:USER`; empty on no account."""
+    """The registry: a folder, a URL, `hub:USER`, `wandb:ENTITY/PROJECT`; empty on no account."""
     name: str
     version: int | None = None
     alias: str | None = None
@@ -58,7 +59,7 @@ class Address:
 
 def is_address(text: str) -> bool:
     """Whether a text names a place in a registry, and no folder."""
-    return text.startswith((LOCAL, *SERVICES, *UNSUPPORTED)) or URL.match(text) is not None
+    return text.startswith((LOCAL, *SERVICES)) or URL.match(text) is not None
 
 
 def parse(text: str, place: str = "registry") -> Address:
@@ -89,10 +90,10 @@ def parse_root(text: str, place: str = "registry") -> tuple[str, Address | None]
         return os.path.join(*_split(text, place)), None
     if URL.match(text) and text.endswith("/"):
         return _expanded(text, place).rstrip("/"), None
-    if text.startswith(HUB) and re.fullmatch(NAME, user := _expanded(text, place).removeprefix(HUB), re.ASCII):
-        return HUB + user, None
-    if text == MLFLOW:
-        return MLFLOW, None
+    service, rest = _service(_expanded(text, place))
+    owners = rest.removesuffix("/")  # with a slash at the end all of it is the registry
+    if service and (owners != rest or "/" not in rest) and _are_owners(service, owners):
+        return service + owners, None
     address = parse(text, place)
     return address.root, address
 
@@ -118,19 +119,15 @@ def is_registry(folder: Path) -> bool:
 
 def _split(text: str, place: str) -> tuple[str, str]:
     """The registry and the last part."""
-    if text.startswith(UNSUPPORTED):
-        raise ConfigError(
-            f"{place}: found {text!r}; wandb is no registry here, but takes models as artifacts of a run: "
-            f"`tracking: {{to: [wandb], log_model: true}}`. Here {FORMS}"
-        )
     if not is_address(text):
         raise ConfigError(f"{place}: found {text!r}, {FORMS}")
     whole = _expanded(text, place)
-    if service := next((start for start in SERVICES if whole.startswith(start)), None):
-        owner, slash, name = whole.removeprefix(service).rpartition("/")
-        if bool(slash) != ("/" in SERVICES[service]) or (slash and not re.fullmatch(NAME, owner, re.ASCII)):
+    service, rest = _service(whole)
+    if service:
+        owners, _, name = rest.rpartition("/")
+        if not _are_owners(service, owners):
             raise ConfigError(f"{place}: found {hide_password(text)!r}, expected {SERVICES[service]}")
-        return service + owner, name
+        return service + owners, name
     if whole.startswith(LOCAL):
         path = whole.removeprefix(LOCAL)
         path = os.path.expanduser("/" + path.lstrip("/") if path.startswith("///") else path)
@@ -138,6 +135,18 @@ def _split(text: str, place: str) -> tuple[str, str]:
         return root or ".", name
     root, _, name = whole.rstrip("/").rpartition("/")
     return (root + "/" if root.endswith(":/") else root), name
+
+
+def _service(text: str) -> tuple[str, str]:
+    """The service that an address begins with, or nothing, and the rest."""
+    service = next((start for start in SERVICES if text.startswith(start)), "")
+    return service, text.removeprefix(service)
+
+
+def _are_owners(service: str, text: str) -> bool:
+    """Whether a text is what comes before a model's name in a service."""
+    owners = text.split("/") if text else []
+    return len(owners) in OWNERS[service] and all(re.fullmatch(NAME, owner, re.ASCII) for owner in owners)
 
 
 def _expanded(text: str, place: str) -> str:

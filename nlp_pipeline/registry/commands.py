@@ -27,7 +27,9 @@ def push(
     run: Annotated[Path, typer.Argument(help="A finished run directory")],
     target: Annotated[
         str,
-        typer.Argument(help="file:FOLDER/NAME, hub:USER/NAME, mlflow:NAME, or a URL such as s3://BUCKET/FOLDER/NAME"),
+        typer.Argument(
+            help="file:FOLDER/NAME, hub:USER/NAME, mlflow:NAME, wandb:PROJECT/NAME, or a URL: s3://BUCKET/FOLDER/NAME"
+        ),
     ],
     alias: Annotated[str | None, typer.Option(help="A name that moves to the new version, e.g. production")] = None,
     verify: Annotated[bool, typer.Option(help="Load the packed model in a clean process and compare first")] = True,
@@ -49,7 +51,10 @@ def push(
 @registry.command("list")
 def list_(
     place: Annotated[
-        str, typer.Argument(help="A registry (file:FOLDER, hub:USER, mlflow:, s3://BUCKET/FOLDER/) or a model in it")
+        str,
+        typer.Argument(
+            help="A registry (file:FOLDER, hub:USER, mlflow:, wandb:PROJECT, s3://BUCKET/FOLDER/) or a model in it"
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:

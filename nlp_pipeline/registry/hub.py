@@ -33,12 +33,11 @@ from huggingface_hub.utils.sha import git_hash
 from ..errors import ConfigError, RegistryError
 from .address import HUB, RESERVED, Address
 from .packing import CARD
-from .versions import Registry, Version, check_files, manifest_text, read_manifest
+from .versions import MANIFEST, SAMPLE, Registry, Version, check_files, manifest_text, read_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
-MANIFEST, SAMPLE = "nlp-pipeline/version.json", "nlp-pipeline/sample.jsonl"
 OURS_OR_THE_HUBS = (".gitattributes", CARD, MANIFEST)
 """What a repository that nobody pushed to may hold."""
 ATTEMPTS = 50

@@ -22,10 +22,10 @@ from ..errors import RegistryError
 from ..tracking.mlflow_adapter import service_uri
 from .address import MLFLOW, Address
 from .mlflow_flavor import MODEL, write_flavor
-from .versions import Registry, Version, check_files, manifest_text, read_manifest
+from .versions import MANIFEST, SAMPLE, Registry, Version, check_files, manifest_text, read_manifest
 
 EXPERIMENT = "nlp-pipeline"
-ROOT, MANIFEST, SAMPLE = "model", "nlp-pipeline/version.json", "nlp-pipeline/sample.jsonl"
+ROOT = "model"
 PAGE = 200
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from ..errors import ConfigError, MissingExtraError, RegistryError
 from ..run_directory import file_hash, finite
-from .address import HUB, MLFLOW, Address
+from .address import HUB, MLFLOW, WANDB, Address
 from .store import LocalStore, check_hash
 
 FORMAT = 1
+MANIFEST, SAMPLE = "nlp-pipeline/version.json", "nlp-pipeline/sample.jsonl"
+"""Where services have what belongs to a version beside the model's files."""
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -190,15 +192,22 @@ def open_registry(root: str) -> Registry:
     """
     from .address import URL
 
-    if root == MLFLOW:
+    if root.startswith((MLFLOW, WANDB)):
         from ..tracking.trackers import keep_to_themselves
 
         keep_to_themselves()
+    if root == MLFLOW:
         try:
             from .mlflow_registry import MlflowRegistry
         except ImportError:
             raise MissingExtraError("mlflow:", "mlflow", "mlflow") from None
         return MlflowRegistry()
+    if root.startswith(WANDB):
+        try:
+            from .wandb_registry import WandbRegistry
+        except ImportError:
+            raise MissingExtraError("wandb:", "wandb", "wandb") from None
+        return WandbRegistry(root)
     if root.startswith(HUB):
         from .hub import HubRegistry
 

@@ -96,6 +96,8 @@ def keep_to_themselves() -> None:
     """Have clients tell nobody of their use; before they are imported. What the environment says stands."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
     comet = {"DISABLE_AUTO_LOGGING": "1", "DISABLE_ANNOUNCEMENT": "true", "LOGGING_CONSOLE": "CRITICAL"}
     comet |= {"ERROR_TRACKING_ENABLE": "false", "INTERNAL_REPORTING": "false"}
     for name, value in comet.items():

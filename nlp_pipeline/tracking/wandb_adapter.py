@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import wandb
 
@@ -17,21 +18,9 @@ class Adapter:
     kept_at_end = False  # its own process outlives this one
 
     def __init__(self, facts: RunFacts) -> None:
-        self.id = facts.id or uuid.uuid4().hex[:8]
-        mode: Any = os.environ.get("WANDB_MODE") or ("online" if _has_login() else "offline")
+        self.id, uri = facts.id or uuid.uuid4().hex[:8], facts.uri or service_url()
+        mode: Any = os.environ.get("WANDB_MODE") or ("online" if has_login(uri) else "offline")
         self.note = None if mode == "online" else f"{mode}; send it with: wandb sync {facts.folder / 'wandb'}/*"
-        # Nothing that wandb would gather by itself: command line, host, packages, git, code, console.
-        settings = wandb.Settings(
-            base_url=facts.uri or os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai",
-            console="off",
-            disable_code=True,
-            disable_git=True,
-            silent=True,
-            x_disable_machine_info=True,
-            x_disable_meta=True,
-            x_disable_stats=True,
-            x_save_requirements=False,
-        )
         self.run = wandb.init(
             project=facts.project,
             name=facts.name,
@@ -40,7 +29,7 @@ class Adapter:
             mode=mode,
             dir=str(facts.folder),
             config=dict(facts.params),
-            settings=settings,
+            settings=quiet_settings(uri),
         )
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
@@ -79,12 +68,35 @@ class Adapter:
         self.run.finish(exit_code=0 if finished else 1)
 
 
-def _has_login() -> bool:
+def service_url() -> str:
+    """Where the service is."""
+    return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+
+
+def quiet_settings(uri: str, **more: Any) -> wandb.Settings:
+    """Nothing that wandb would gather by itself: command line, program, host, packages, git, code, console."""
+    return wandb.Settings(
+        base_url=uri,
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        program="nlp-pipeline",
+        silent=True,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        **more,
+    )
+
+
+def has_login(uri: str) -> bool:
+    """Whether there is a key for a service, in the environment or in the file that `wandb login` writes."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
         import netrc
 
-        return any("wandb" in host for host in netrc.netrc().hosts)
+        return any("wandb" in host or host == urlsplit(uri).hostname for host in netrc.netrc().hosts)
     except (OSError, SyntaxError):
         return False

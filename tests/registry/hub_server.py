@@ -1,17 +1,15 @@
 """A small Hugging Face Hub for tests: what huggingface_hub asks of one for model repositories, in memory.
 
-`python hub_server.py` prints its port and serves until it is killed. `GET /_log` tells every request so far, `POST
-/_break` what is to go wrong next.
+`python -m registry.hub_server` is started as `http_service` says.
 """
 
 import base64
 import hashlib
 import json
-import sys
-import threading
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
+
+from registry.http_service import Refused, Service, serve
 
 TOKEN = "hf_canaryHubTokenZq7"
 LARGE = (".safetensors", ".bin")
@@ -19,12 +17,6 @@ LARGE = (".safetensors", ".bin")
 
 def git_hash(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-class Refused(Exception):
-    def __init__(self, status, code="", message="", **body):
-        super().__init__(message)
-        self.status, self.code, self.message, self.body = status, code, message, body
 
 
 class File:
@@ -64,22 +56,17 @@ class Repo:
         return found
 
 
-class Hub:
-    """Repositories and large objects, and what happened."""
+class Hub(Service):
+    """Repositories and large objects."""
 
     def __init__(self):
-        self.repos, self.objects, self.log, self.broken = {}, {}, [], {}
-        self.lock = threading.Lock()
+        super().__init__()
+        self.repos, self.objects = {}, {}
 
-    def answer(self, method, path, query, body, token, base):
+    def answer(self, method, path, query, headers, body, base):
         """(status, headers, body) of a request."""
         parts = [unquote(part) for part in path.strip("/").split("/")]
-        if parts[0] == "_log":
-            return 200, {}, self.log
-        if parts[0] == "_break":
-            self.broken = json.loads(body)
-            return 200, {}, {}
-        self.log.append([method, path, len(body)])
+        token = (headers.get("Authorization") or "").removeprefix("Bearer ")
         if parts[0] == "objects":  # as a storage behind signed addresses: no token
             return self.store(parts[1], body)
         if path == "/api/validate-yaml":
@@ -204,71 +191,5 @@ class Hub:
         return 200, headers, content
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_):
-        pass
-
-    def read_body(self):
-        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length)
-            return body if len(body) == length else None
-        body = b""
-        while size := int(self.rfile.readline() or b"-1", 16):
-            if size < 0:
-                return None
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def handle_one(self):
-        try:
-            body = self.read_body()
-        except (OSError, ValueError):
-            body = None
-        if body is None:  # the client died while it was sending: nothing has happened
-            self.close_connection = True
-            return
-        url = urlsplit(self.path)
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        base = f"http://{self.headers['Host']}"
-        hub = self.server.hub
-        try:
-            with hub.lock:
-                status, headers, answer = hub.answer(self.command, url.path, parse_qs(url.query), body, token, base)
-        except Refused as refused:
-            status, answer = refused.status, refused.body | {"error": refused.message}
-            headers = {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
-        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        try:
-            self.send_response(status)
-            kind = "application/octet-stream" if isinstance(answer, bytes) else "application/json"
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
-                if value:
-                    self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-        except OSError:
-            self.close_connection = True
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_one
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], OSError):  # a client that died
-            super().handle_error(request, client_address)
-
-
 if __name__ == "__main__":
-    server = Server(("127.0.0.1", 0), Handler)
-    server.hub = Hub()
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
+    serve(Hub())

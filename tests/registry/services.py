@@ -12,19 +12,23 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
-from registry.hub_server import TOKEN
+from commands import call
+from registry import hub_server, wandb_server
 
 from nlp_pipeline.registry.address import parse
+from nlp_pipeline.registry.pushing import push
 from nlp_pipeline.registry.versions import open_registry
 from nlp_pipeline.run_directory import file_hash
 
 HUB_PATH = "/{repo_id}/resolve/{revision}/{filename}"
 # Forks a push for each line that it reads, and says how it ended. Every operation on a socket is a place to be killed:
-# before it, after it, and in the middle of what is sent.
+# before it, after it, and in the middle of what is sent. Where a client talks through a process of its own, a service's
+# address is given, which kills both at a request (see http_service).
 PUSHES = """
-import json, os, signal, socket, sys, traceback
+import json, os, signal, socket, sys, traceback, urllib.request
 from pathlib import Path
 from nlp_pipeline.registry.address import parse
 from nlp_pipeline.registry.pushing import push
@@ -54,6 +58,11 @@ def watch(name, last):
         return result
     setattr(socket.socket, name, operation)
 
+def let_service_watch(**what):
+    request = urllib.request.Request(sys.argv[2] + "/_watch", json.dumps(what).encode())
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["places"]
+
 def start(run, at):
     readable, writable = os.pipe()
     if os.fork():
@@ -61,8 +70,11 @@ def start(run, at):
         return readable
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the answers alone go there
-        for name in ("connect", "send", "sendall", "recv", "recv_into"):
-            watch(name, at)
+        if sys.argv[2]:
+            let_service_watch(pid=os.getpid(), at=at)
+        else:
+            for name in ("connect", "send", "sendall", "recv", "recv_into"):
+                watch(name, at)
         number = push(Path(run), sys.argv[1], "production", verify=False).number
         os.write(writable, json.dumps({"number": number, "places": place}).encode())
     except BaseException:
@@ -78,27 +90,66 @@ for line in sys.stdin:
         with open(readable, "rb") as pipe:
             told.append(json.loads(pipe.read() or '{"killed": true}'))
         os.wait()
+    if sys.argv[2]:
+        told[0]["places"] = let_service_watch(pid=None, at=None)
     print(json.dumps(told), flush=True)
 """
 
 
 @contextlib.contextmanager
-def hub_running(monkeypatch):
-    """The address of a Hub of one's own, which the client asks, in this process and in those that it starts."""
-    program = Path(__file__).with_name("hub_server.py")
-    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as server:
+def served(name):
+    """The address of one of the servers beside this file, which runs for as long."""
+    words = [sys.executable, "-m", f"registry.{name}"]
+    with subprocess.Popen(words, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True) as server:
         try:
-            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
-            monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + HUB_PATH)
-            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-            for name, value in {"ENDPOINT": url, "HUB_OFFLINE": "0", "HUB_DISABLE_XET": "1", "TOKEN": TOKEN}.items():
-                monkeypatch.setenv(f"HF_{name}", value)
-            monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-            yield url
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
         finally:
             server.kill()
+
+
+def told(url, path, **what):
+    """What one of the servers says to a test."""
+    with urlopen(Request(url + path, json.dumps(what).encode(), method="POST")) as answer:
+        return json.load(answer)
+
+
+@contextlib.contextmanager
+def hub_running(monkeypatch):
+    """The address of a Hub of one's own, which the client asks, in this process and in those that it starts."""
+    with served("hub_server") as url:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + HUB_PATH)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        for name, value in {
+            "ENDPOINT": url,
+            "HUB_OFFLINE": "0",
+            "HUB_DISABLE_XET": "1",
+            "TOKEN": hub_server.TOKEN,
+        }.items():
+            monkeypatch.setenv(f"HF_{name}", value)
+        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        yield url
+
+
+@contextlib.contextmanager
+def wandb_running(monkeypatch, folder):
+    """The address of a Weights & Biases of one's own, which the client asks, in this process and in those it starts."""
+    skip_without("wandb")
+    import wandb
+
+    with served("wandb_server") as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        monkeypatch.setenv("WANDB_API_KEY", wandb_server.KEY)
+        for name in ("CACHE", "CONFIG", "DATA"):
+            monkeypatch.setenv(f"WANDB_{name}_DIR", str(folder / "wandb"))
+        for name in ("MODE", "SILENT"):
+            monkeypatch.delenv(f"WANDB_{name}", raising=False)
+        wandb.teardown()  # what it knows of the environment
+        try:
+            yield url
+        finally:
+            wandb.teardown()
 
 
 @contextlib.contextmanager
@@ -165,11 +216,11 @@ def skip_without(*packages):
 
 
 @contextlib.contextmanager
-def pushes(target):
+def pushes(target, service=""):
     """A warm process: `push(run, …, at=place)` pushes runs at the same time, each in a child of it that is killed at a
-    place, and returns what became of them."""
+    place (by the service, where its address is given), and returns what became of them."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PUSHES, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PUSHES, target, service], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
     def push(*runs, at=None):
@@ -185,6 +236,26 @@ def pushes(target):
             yield push
         finally:
             process.kill()
+
+
+def list_show_promote_diff(target, place, run, capsys):
+    """Three versions that differ in their card, in a registry: the commands say of them what they say anywhere."""
+    for text in ("first", "second", "third"):
+        (run / "model" / "README.md").write_text(f"---\nlibrary_name: transformers\n---\n{text}\n")
+        push(run, target, verify=False)
+    assert call("registry", "promote", f"{target}:2") == 0
+    assert call("registry", "promote", f"{target}@production", "--alias", "staging") == 0
+    assert call("registry", "promote", target) == 0
+    assert "is version 3, was 2" in capsys.readouterr().out
+    for listed in (place, target):
+        call("registry", "list", listed, "--json")
+        found = [(entry["version"], entry["aliases"]) for entry in json.loads(capsys.readouterr().out)]
+        assert found == [(1, []), (2, ["staging"]), (3, ["production"])]
+    assert call("registry", "show", f"{target}@staging") == 0
+    assert "model.safetensors" in capsys.readouterr().out
+    assert call("registry", "diff", f"{target}:1", target, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["files"] == {"README.md": "changed"}
+    assert call("registry", "prune", place) == 2
 
 
 def other_weights(run, number):
@@ -223,13 +294,13 @@ def number_together(target, run, folder, pushers=20):
     assert 1 <= card(target, "@production", folder / "read")[0] <= pushers
 
 
-def survive_kills(target, run, folder, kills=100):
+def survive_kills(target, run, folder, kills=100, service=""):
     """Kill pushes at random places; after each kill a reader finds the old version or the whole new one, and the same
     push completes when it is repeated."""
     chance = random.Random(0)
     registry, name = open_registry(parse(target).root), parse(target).name
     counts = {"kills": 0, "published": 0, "named": 0}
-    with pushes(target) as push:
+    with pushes(target, service) as push:
         other_weights(run, 0)
         push(run)
         other_weights(run, 1)

@@ -199,11 +199,6 @@ def test_what_is_no_address_is_refused(text):
         parse(text)
 
 
-def test_wandb_is_refused_with_what_to_do():
-    with pytest.raises(ConfigError, match=r"tracking: \{to: \[wandb\], log_model: true\}"):
-        parse("wandb:topics")
-
-
 def test_addresses_hide_passwords():
     assert "secretword" not in str(parse("s3://me:secretword@bucket/models/topics:3"))
 

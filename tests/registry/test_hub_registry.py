@@ -4,13 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
-from urllib.request import Request, urlopen
 
 import pytest
 from commands import call
 from registry.hub_server import TOKEN
 from registry.runs import finished_run
-from registry.services import hub_running, number_together, survive_kills
+from registry.services import hub_running, list_show_promote_diff, number_together, survive_kills, told
 
 from nlp_pipeline import ConfigError, Recipe
 from nlp_pipeline.errors import RegistryError
@@ -42,12 +41,11 @@ def hub(monkeypatch, tmp_path):
 
 
 def log(hub):
-    with urlopen(f"{hub}/_log") as answer:
-        return json.load(answer)
+    return told(hub, "/_log")
 
 
 def broken(hub, **what):
-    urlopen(Request(f"{hub}/_break", json.dumps(what).encode(), method="POST")).close()
+    told(hub, "/_break", **what)
 
 
 def uploads(hub):
@@ -80,23 +78,8 @@ def test_a_push_is_a_private_commit_with_a_tag_and_predicts(hub, finished, tmp_p
 
 
 def test_versions_aliases_list_show_promote_diff(hub, run, capsys):
-    for text in ("first", "second", "third"):
-        (run / "model" / "README.md").write_text(f"---\nlibrary_name: transformers\n---\n{text}\n")
-        push(run, TARGET, verify=False)
+    list_show_promote_diff(TARGET, "hub:me", run, capsys)
     assert len(uploads(hub)) == 1  # the weights are the same in all three
-    assert call("registry", "promote", f"{TARGET}:2") == 0
-    assert call("registry", "promote", f"{TARGET}@production", "--alias", "staging") == 0
-    assert call("registry", "promote", TARGET) == 0
-    assert "is version 3, was 2" in capsys.readouterr().out
-    for place in ("hub:me", TARGET):
-        call("registry", "list", place, "--json")
-        listed = [(entry["version"], entry["aliases"]) for entry in json.loads(capsys.readouterr().out)]
-        assert listed == [(1, []), (2, ["staging"]), (3, ["production"])]
-    assert call("registry", "show", f"{TARGET}@staging") == 0
-    assert "model.safetensors" in capsys.readouterr().out
-    assert call("registry", "diff", f"{TARGET}:1", TARGET, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["files"] == {"README.md": "changed"}
-    assert call("registry", "prune", "hub:me") == 2
     assert (resolve(f"{TARGET}:2") / "README.md").read_text().endswith("second\n")
 
 

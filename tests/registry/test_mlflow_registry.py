@@ -8,7 +8,7 @@ import sys
 import pytest
 from commands import call
 from registry.runs import finished_run
-from registry.services import mlflow_running, skip_without, survive_kills
+from registry.services import list_show_promote_diff, mlflow_running, skip_without, survive_kills
 
 from nlp_pipeline import Recipe
 from nlp_pipeline.errors import RegistryError
@@ -82,22 +82,7 @@ def test_a_version_predicts_here_and_in_mlflow_alone(finished, tmp_path, capsys)
 
 
 def test_versions_aliases_list_show_promote_diff(run, capsys):
-    for text in ("first", "second", "third"):
-        (run / "model" / "README.md").write_text(text)
-        push(run, TARGET, verify=False)
-    assert call("registry", "promote", f"{TARGET}:2") == 0
-    assert call("registry", "promote", f"{TARGET}@production", "--alias", "staging") == 0
-    assert call("registry", "promote", TARGET) == 0
-    assert "is version 3, was 2" in capsys.readouterr().out
-    for place in ("mlflow:", TARGET):
-        call("registry", "list", place, "--json")
-        listed = [(entry["version"], entry["aliases"]) for entry in json.loads(capsys.readouterr().out)]
-        assert listed == [(1, []), (2, ["staging"]), (3, ["production"])]
-    assert call("registry", "show", f"{TARGET}@staging") == 0
-    assert "model.safetensors" in capsys.readouterr().out
-    assert call("registry", "diff", f"{TARGET}:1", TARGET, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["files"] == {"README.md": "changed"}
-    assert call("registry", "prune", "mlflow:") == 2
+    list_show_promote_diff(TARGET, "mlflow:", run, capsys)
 
 
 def test_a_damaged_artifact_is_found(finished, tmp_path):

@@ -12,7 +12,7 @@ class RegistryConfig(Section):
     """Where the finished model is pushed. A push that fails costs nothing of the run."""
 
     target: str
-    """`file:FOLDER/NAME`, `hub:USER/NAME`, `mlflow:NAME`, or a URL that fsspec knows such as `s3://BUCKET/FOLDER/NAME`."""
+    """`file:FOLDER/NAME`, `hub:USER/NAME`, `mlflow:NAME`, `wandb:PROJECT/NAME`, or a URL such as `s3://BUCKET/FOLDER/NAME`."""
     alias: str | None = None
     """A name that moves to the new version, e.g. `staging`."""
 
