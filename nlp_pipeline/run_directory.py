@@ -32,7 +32,8 @@ class RunDirectory:
 
     Contents: `recipe.yaml` (resolved), `manifest.json`, `audit.json`, `metrics.jsonl` (one line a logged step and a
     line an evaluation), `results.json` (final; its presence means that the run is finished), `sample.jsonl` (a few
-    rows with their predictions, by which a copy of the model is checked), `predictions/`, `checkpoints/` and `model/`.
+    rows with their predictions, by which a copy of the model is checked), `predictions/`, `checkpoints/` and `model/`;
+    without a cache of tokens also `teacher/` and the like: what another model said of the rows.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -96,7 +96,9 @@ def predict_table(
             batch.to(accelerator.device)
             try:
                 packed: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-                if runner is not None and len(batch.lengths) > 1:  # a row alone has no padding to be spared
+                # A short row alone has no padding to be spared, and packed it would be filled up.
+                short = len(batch.lengths) == 1 and batch.lengths[0] < ROUND_TO and accelerator.device.type == "cpu"
+                if runner is not None and not short:
                     packed = runner.packed(Layout(batch.lengths, ROUND_TO))
                 with ONE_AT_A_TIME, packed:
                     outputs = recipe.infer(model, batch)

@@ -86,8 +86,8 @@ class Batcher:
         self._waiting: deque[_Job] = deque()
         self._rows = 0
         self._rate = 0.0
-        self._seen = 1
-        """Requests that were there when the last batch was taken."""
+        self._seen: tuple[Any, int] = None, 1
+        """What the last batch's requests had in common, and how many there were when it was taken."""
         self._free = time.monotonic()
         self._changed = threading.Condition()
         self._closed = False
@@ -164,15 +164,21 @@ class Batcher:
             until = max(self._free, self._waiting[0].arrived) + self._batching.wait_seconds
             while (left := until - time.monotonic()) > 0 and not self._closed and not self._enough():
                 self._changed.wait(left)
+            self._seen = self._waiting[0].key, self._alike()
             jobs = self._chosen()
-            self._seen = len(jobs) + len(self._waiting)
             self._rows -= sum(len(job.rows) for job in jobs)
             self._metrics.waiting.set(self._rows)
             return jobs
 
     def _enough(self) -> bool:
-        many = len(self._waiting) >= self._seen
-        return many or sum(job.tokens for job in self._waiting) >= self._batching.tokens
+        key, count = self._seen
+        if key != self._waiting[0].key or self._alike() >= count:
+            return True
+        return sum(job.tokens for job in self._waiting) >= self._batching.tokens
+
+    def _alike(self) -> int:
+        """Requests that wait and may share the next batch."""
+        return sum(job.key == self._waiting[0].key for job in self._waiting)
 
     def _chosen(self) -> list[_Job]:
         """Takes the oldest, and what may share its batch, off the queue."""

@@ -33,7 +33,7 @@ def serve(
         Path | None, typer.Option(help=f"A file with API keys, one a line; or set {KEYS_VARIABLE}")
     ] = None,
     wait_ms: Annotated[
-        float, typer.Option(help="How long a request that finds the model idle waits for others", min=0)
+        float, typer.Option(help="How long a free model waits for as many requests as it found the time before", min=0)
     ] = BATCHING.wait_seconds * 1000,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, about", min=1)] = BATCHING.tokens,
     max_body: Annotated[int, typer.Option(help="Bytes of a request", min=1)] = LIMITS.body_bytes,

@@ -127,8 +127,7 @@ def predict_window(
     accelerator, size = recipe.accelerator, recipe.config.batch.evaluation
     made = preprocess or recipe.preprocess
     table = recipe.complete(tokenize_window(rows, lambda part: made(part, encoder)))
-    # A row alone waits for the weights to be read, not for products that bfloat16 makes faster.
-    exact = exact or len(table) == 1 or getattr(model, "exact", False)
+    exact = exact or getattr(model, "exact", False)
     if exact or accelerator.mixed_precision != "bf16" or recipe.unsure([]) is None:
         return predict_table(recipe, model, table, accelerator, size, bar, collect=collect)
     with accelerator.autocast():

@@ -147,7 +147,7 @@ def score_windows(
         if intervals is not None:
             scores["intervals"] = bootstrap_intervals(recipe.metrics, store.outputs(), intervals)
             scores["confidence"] = intervals.confidence
-        if confusion := confusion_matrix(store.outputs()):
+        if store.kind == "single_label" and (confusion := confusion_matrix(store.outputs())):
             scores["confusion"] = confusion
     shared: dict[str, Any] = shared_from_main(scores, recipe.accelerator)
     return shared

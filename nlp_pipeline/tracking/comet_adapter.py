@@ -68,7 +68,7 @@ class Adapter:
                     if message["type"] == "metric_msg":
                         name = message["payload"]["metric"]["metricName"]
                         steps[name] = max(steps.get(name, 0), message["payload"]["metric"]["step"] or 0)
-        return last_by_kind(steps) if archives else None
+        return last_by_kind(steps) or None
 
     def _last_at_service(self) -> dict[str, int]:
         if self.is_new:
@@ -107,7 +107,21 @@ class Adapter:
     def finish(self, finished: bool) -> None:
         """A zip is moved to its place when it is whole, if there is anything in it."""
         self.experiment.log_other("state", "finished" if finished else "stopped")
-        self.experiment.end()
-        for archive in self.aside.glob("*.zip") if self.said else ():
-            os.replace(archive, self.folder / archive.name)
-        shutil.rmtree(self.aside, ignore_errors=True)
+        self.experiment.end()  # says nothing of what went wrong
+        archives = [*self.aside.glob("*.zip")] if self.said else []
+        try:
+            if self.said and self.kept_at_end and not (len(archives) == 1 and _is_whole(archives[0])):
+                raise OSError("Comet wrote no whole zip of the run; is there room on the disk?")
+            for archive in archives:
+                os.replace(archive, self.folder / archive.name)
+        finally:
+            shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def _is_whole(archive: Path) -> bool:
+    """Whether a zip can be read, with the messages in it."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            return file.testzip() is None and "messages.json" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -41,7 +41,8 @@ class TrainState:
 
     `step` counts optimizer steps done, of `total_steps` planned; `best_step` is the evaluation that `best_score` was
     read at; `stale` counts evaluations since then; `examples` counts rows seen; `skipped` counts steps left out for a
-    bad number, `splits` for each process how often memory ran out. `evaluations` are the metric log's entries of
+    bad number, `splits` for each process how often memory ran out under the settings
+    `splits_under`. `evaluations` are the metric log's entries of
     evaluations, `log_size` is the log's length in bytes and `losses` what is known of the usual loss.
     """
 
@@ -54,6 +55,7 @@ class TrainState:
     seconds: float = 0.0
     skipped: int = 0
     splits: list[int] = field(default_factory=list)
+    splits_under: str = ""
     scaler: dict[str, float] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     log_size: int | None = None

@@ -20,7 +20,7 @@ from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
 from .plan import Plan
-from .resuming import best_checkpoint, resume, scaler_state, splits_of
+from .resuming import best_checkpoint, memory_settings, resume, scaler_state, splits_of
 from .shards import Peers
 from .signals import StopSignals
 from .step import Stepper
@@ -97,7 +97,8 @@ def fit(
         compact.loaded()
     model, prepared = (bare, optimizer) if sharding else accelerator.prepare(bare, optimizer)
     peers = Peers.meet(config.training.peer_timeout) if sharding else ALONE
-    splits = splits_of(state, accelerator)
+    memory = memory_settings(recipe)
+    splits = splits_of(state, accelerator, memory)
     stepper = Stepper(
         recipe, model, prepared, accelerator, table, config.training, compact, teacher, state.skipped, splits
     )
@@ -181,7 +182,7 @@ def fit(
 
             # --- At the same moments, every checkpoint.every steps, and when a signal asks to stop: save.
             if plan.saves_after(state.step) or stopping:
-                state.splits = stepper.exchange.every(stepper.splits)
+                state.splits, state.splits_under = stepper.exchange.every(stepper.splits), memory
                 if accelerator.is_main_process or sharding:
                     state.scaler, state.losses = scaler_state(accelerator), spikes.kept
                     state.skipped, state.log_size = stepper.all_skipped, run.log_size()
@@ -203,7 +204,7 @@ def fit(
         reporter.say(f"{len(stepper.skipped)} steps left out, not finite numbers: see skipped_rows in {run.metrics}")
     if stepper.overflows:
         reporter.say(f"{len(stepper.overflows)} steps overflowed in mixed precision and were made in fp32")
-    if any(state.splits):
+    if any(state.splits) and not sharding:
         reporter.say(
             f"memory ran out: forward passes were cut into {2 ** max(state.splits)} parts, steps stayed the same"
         )

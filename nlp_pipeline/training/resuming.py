@@ -13,6 +13,8 @@ from .plan import Plan
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from ..recipe import Recipe
+
 
 def resume(
     run: RunDirectory,
@@ -89,8 +91,20 @@ def scaler_state(accelerator: "Accelerator") -> dict[str, float]:
     return {k: float(v) for k, v in scaler.state_dict().items()} if scaler is not None else {}
 
 
-def splits_of(state: TrainState, accelerator: "Accelerator") -> int:
-    """How often memory ran out in this process before; among another number of processes, in the one it did most."""
+def memory_settings(recipe: "Recipe") -> str:
+    """What decides how much memory a forward pass takes, of what may change where a run goes on."""
+    config = recipe.config
+    return f"{recipe.accelerator.device.type} {config.batch.micro} {config.training.gradient_checkpointing}"
+
+
+def splits_of(state: TrainState, accelerator: "Accelerator", under: str) -> int:
+    """How often memory ran out in this process before; among another number of processes, in the one it did most.
+
+    Args:
+        under: `memory_settings` now; under others it may not run out.
+    """
+    if state.splits_under != under:
+        return 0
     if len(state.splits) == accelerator.num_processes:
         return state.splits[accelerator.process_index]
     return max(state.splits, default=0)

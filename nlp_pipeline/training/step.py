@@ -70,10 +70,13 @@ class Stepper:
     late_check: bool = field(default=False, init=False)
     """Whether a step is checked after the next one's gradient: on CUDA, where reading a number lets the device idle."""
     _unchecked: "_Unchecked | None" = field(default=None, init=False)
+    _precise: bool = field(default=False, init=False)
     _ran_out: bool = field(default=False, init=False)
     """Whether this process's last gradient is no number because memory ran out while others waited for it."""
 
     def __post_init__(self) -> None:
+        import torch
+
         from ..modeling.padding_free import find
         from ..modeling.sharding import is_sharded
 
@@ -82,6 +85,8 @@ class Stepper:
         self.scaler = getattr(self.accelerator, "scaler", None)
         self.late_check = self.accelerator.device.type == "cuda" and self.scaler is None and not self.sharded
         self.exchange = Exchange(self.accelerator, self.model, self.sharded)
+        if self.scaler is not None:  # made ready at its first use, which may not come before memory runs out
+            self.scaler.scale(torch.zeros((), device=self.accelerator.device))
 
     @property
     def all_skipped(self) -> int:
@@ -240,18 +245,18 @@ class Stepper:
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
-        """Inside, the model's forward pass is not in mixed precision."""
+        """Inside, the forward passes of the model and of its teacher are not in mixed precision."""
         inner = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
         mixed = inner.__dict__.get("forward")
         original = inner.__dict__.get("_original_forward")
         if mixed is None or original is None:
             yield
             return
-        inner.forward = original
+        inner.forward, self._precise = original, True
         try:
             yield
         finally:
-            inner.forward = mixed
+            inner.forward, self._precise = mixed, False
 
     def _gradient_that_fits(self, given: StepInput) -> "torch.Tensor":
         """`_gradient`, its forward passes cut in halves when memory runs out.
@@ -345,7 +350,8 @@ class Stepper:
 
         if self.teacher is None:
             return self.recipe.forward(self.model, batch), torch.zeros((), device=self.accelerator.device)
-        return self.teacher.forward(self.recipe, self.model, batch, self.accelerator.autocast())
+        precision = contextlib.nullcontext() if self._precise else self.accelerator.autocast()
+        return self.teacher.forward(self.recipe, self.model, batch, precision)
 
     def packed(self, batch: Batch) -> AbstractContextManager[None]:
         """Run the model without padding, if it can."""

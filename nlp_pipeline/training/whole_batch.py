@@ -14,11 +14,12 @@ import numpy as np
 
 from ..data.batching import share
 from ..data.fields import Batch
+from ..devices import ran_out_of_memory
+from ..errors import OutOfMemoryError
 from .inputs import StepInput
 
 if TYPE_CHECKING:
     import torch
-    from accelerate import Accelerator
 
     from .step import Stepper
 
@@ -52,13 +53,21 @@ def pulls(
     shares = [share(given.rows, rank, accelerator.num_processes) for rank in range(accelerator.num_processes)]
     sizes = stepper.table.sizes
     counts = [len(rows) if sizes is None else int(sizes[rows].sum()) for rows in shares]
-    whole = _gathered(torch.cat(mine) if mine else found[0][:0], counts, accelerator).requires_grad_()
-    stepper.exchange.owed = stepper.exchange.several
+    whole = _gathered(torch.cat(mine) if mine else found[0][:0], counts, stepper).requires_grad_()
     fields = (*recipe.weighing_fields(), *recipe.soft_fields())
     targets = recipe.batch(stepper.table, np.concatenate(shares), given.epoch, fields).to(accelerator.device).targets
     with torch.enable_grad():
-        loss = recipe.training_loss(SimpleNamespace(representations=whole), targets)
-        (gradient,) = torch.autograd.grad(loss, whole)
+        try:
+            loss = recipe.training_loss(SimpleNamespace(representations=whole), targets)
+            (gradient,) = torch.autograd.grad(loss, whole)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            first = str(error).partition("\n")[0]
+            raise OutOfMemoryError(
+                f"step {given.number + 1}: the loss over all {len(whole):,} texts of a batch does not fit into memory "
+                f"({first}); lower batch.size"
+            ) from error
     first = sum(counts[: accelerator.process_index])
     edges = np.cumsum([first, *(len(part) for part in mine)]).tolist()
     cut = iter([gradient[a:b] for a, b in pairwise(edges)])
@@ -68,13 +77,14 @@ def pulls(
     return loss.detach() / (max(given.weight, 1e-12) * accelerator.num_processes), gradients
 
 
-def _gathered(mine: "torch.Tensor", counts: list[int], accelerator: "Accelerator") -> "torch.Tensor":
+def _gathered(mine: "torch.Tensor", counts: list[int], stepper: "Stepper") -> "torch.Tensor":
     """[all sequences, features], each process's one after another; so many of each."""
     import torch
 
-    if accelerator.num_processes == 1:
+    if not stepper.exchange.several:
         return mine
     padded = mine.new_zeros(max(counts), mine.shape[1])
     padded[: len(mine)] = mine
-    every = accelerator.gather(padded).view(len(counts), *padded.shape)
+    every = stepper.accelerator.gather(padded).view(len(counts), *padded.shape)
+    stepper.exchange.owed = True  # from here on the others wait for gradients
     return torch.cat([part[:count] for part, count in zip(every, counts, strict=True)])

@@ -85,6 +85,16 @@ def test_clients_that_were_answered_together_are_waited_for(run, monkeypatch):
     assert held.asked == [1, 4, 4]
 
 
+def test_requests_of_another_kind_are_not_waited_for(run, monkeypatch):
+    service = service_of(run, batching={"wait_seconds": 3600})
+    held = Held(service.model, monkeypatch)
+    pair = {"inputs": {"text": "the card", "text_pair": "is late"}}
+    with client_of(service) as client:
+        ask_together(client, service, held, [{"inputs": "a"}, {"inputs": "a"}, {"inputs": "a"}, pair])
+        assert client.post("/", json=pair).status_code == 200
+    assert sorted(held.asked) == [1, 1, 1, 2]
+
+
 def test_a_batch_holds_no_more_than_its_tokens(run, monkeypatch):
     service = service_of(run, batching={"tokens": 60})
     held = Held(service.model, monkeypatch)

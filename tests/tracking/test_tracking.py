@@ -213,6 +213,20 @@ def test_comet_without_a_login_is_offline_and_gathers_nothing(finished, tmp_path
         assert not [name for name in file.namelist() if CANARY.encode() in file.read(name)]
 
 
+def test_a_zip_that_was_cut_is_none_that_may_be_noted_as_sent(tmp_path):
+    pytest.importorskip("comet_ml")
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as file:
+        file.writestr("messages.json", "{}\n" * 1000)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
+        file.writestr("experiment.json", "{}")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "whole.zip").read_bytes()[:-50])
+    said = "from nlp_pipeline.tracking.comet_adapter import _is_whole; import pathlib, sys; "
+    said += "print([_is_whole(pathlib.Path(name)) for name in sys.argv[1:]])"
+    names = [str(tmp_path / f"{name}.zip") for name in ("whole", "other", "cut", "none")]
+    done = subprocess.run([sys.executable, "-c", said, *names], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[True, False, False, False]"
+
+
 def test_comet_with_a_login_knows_at_the_service_what_was_sent(finished, tmp_path, monkeypatch):
     place("comet", tmp_path, monkeypatch)
     with comet_running() as server:

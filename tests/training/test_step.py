@@ -124,7 +124,8 @@ def test_what_a_checkpoint_keeps_of_it_serves_any_number_of_processes():
         ([], 0, 1, 0), ([2], 0, 1, 2), ([0, 3], 0, 2, 0), ([0, 3], 1, 2, 3), ([0, 3], 0, 1, 3), ([1], 1, 2, 1),
     ):  # fmt: skip
         accelerator = SimpleNamespace(num_processes=processes, process_index=rank)
-        assert splits_of(TrainState(splits=kept), accelerator) == wanted
+        assert splits_of(TrainState(splits=kept, splits_under="cpu 4"), accelerator, "cpu 4") == wanted
+        assert splits_of(TrainState(splits=kept, splits_under="cpu 4"), accelerator, "cpu 2") == 0
 
 
 def test_a_pass_of_any_number_of_rows_is_cut_down_to_single_ones(tiny_bert, tmp_path, monkeypatch):

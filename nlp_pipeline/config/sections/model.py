@@ -46,4 +46,5 @@ class TeacherConfig(Section):
     hidden_states: float = Field(0.0, ge=0)
     """Weight of the distance (1 - cosine) between both models' states after each of the student's layers, over and
     above the loss (Sanh et al. 2019, arXiv:1910.01108; layers paired as by Jiao et al. 2019, arXiv:1909.10351). The
-    teacher then reads every batch beside the student: kept, its states would take gigabytes."""
+    teacher then reads every batch beside the student: kept, its states would take gigabytes.
+    Nothing is compiled then."""

@@ -58,6 +58,11 @@ class OutputStore:
                 self._columns[name] = texts() if listed else GrowingArray(self._rows)
             self._columns[name].append(values if listed else np.asarray(values))  # type: ignore[arg-type]
 
+    @property
+    def kind(self) -> str | None:
+        """That of the outputs, once some have come."""
+        return self._first[0] if self._first else None
+
     def outputs(self) -> Outputs:
         """All of them, as views; at least one window must have come."""
         assert self._first is not None, "no window was added"
