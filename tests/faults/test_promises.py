@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from nlp_pipeline import TextClassification
 from nlp_pipeline.run_directory import RunDirectory
@@ -118,9 +119,9 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path):
 
 def test_what_is_known_of_the_usual_loss_and_of_steps_left_out_goes_on(make, monkeypatch):
     recipe = make(training={"on_non_finite": "skip"})
-    bad = Stepper._is_bad
+    bad, yes = Stepper._are_bad, torch.tensor(True)
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "_is_bad", lambda self, norm, loss: self.number == 1 or bad(self, norm, loss))
+        patch.setattr(Stepper, "_are_bad", lambda self, *found: yes if self.number == 1 else bad(self, *found))
         gradient = Stepper._gradient
 
         def numbered(self, given):
@@ -138,7 +139,7 @@ def test_what_is_known_of_the_usual_loss_and_of_steps_left_out_goes_on(make, mon
         "nlp_pipeline.training.loop.SpikeWatch", lambda **kept: watches.append(kept) or SpikeWatch(**kept)
     )
     monkeypatch.setattr("nlp_pipeline.training.step.MOST_SKIPPED", 1)
-    monkeypatch.setattr(Stepper, "_is_bad", lambda self, norm, loss: True)
+    monkeypatch.setattr(Stepper, "_are_bad", lambda self, norm, loss: yes)
     from nlp_pipeline.errors import NonFiniteError
 
     with pytest.raises(NonFiniteError, match="step 5"):  # the one left out before counts
