@@ -63,10 +63,10 @@ def pulls(
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-            first = str(error).partition("\n")[0]
+            said = str(error).partition("\n")[0]
             raise OutOfMemoryError(
                 f"step {given.number + 1}: the loss over all {len(whole):,} texts of a batch does not fit into memory "
-                f"({first}); lower batch.size"
+                f"({said}); lower batch.size"
             ) from error
     first = sum(counts[: accelerator.process_index])
     edges = np.cumsum([first, *(len(part) for part in mine)]).tolist()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 import pytest
 from commands import call
@@ -16,20 +15,9 @@ from nlp_pipeline.registry.pushing import push
 from nlp_pipeline.registry.versions import confined, manifest_problems, open_registry
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_bert):
-    return finished_run(tiny_bert, tmp_path_factory.mktemp("finished") / "run")
-
-
 @pytest.fixture
 def target(tmp_path):
     return f"file:{tmp_path}/models/topics"
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the run that a test may damage."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 def blobs(tmp_path):

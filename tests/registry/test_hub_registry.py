@@ -1,7 +1,6 @@
 """A registry in a Hub, asked by the real client over HTTP: versions, aliases, what is checked, what is refused."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -20,17 +19,6 @@ from nlp_pipeline.registry.pushing import push
 TARGET = "hub:me/topics"
 # huggingface_hub 2.4 sends files by a word that its HTTP client no longer likes.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_bert):
-    return finished_run(tiny_bert, tmp_path_factory.mktemp("finished") / "run")
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the run that a test may damage."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.fixture

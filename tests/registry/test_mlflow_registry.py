@@ -7,7 +7,6 @@ import sys
 
 import pytest
 from commands import call
-from registry.runs import finished_run
 from registry.services import list_show_promote_diff, mlflow_running, skip_without, survive_kills
 
 from nlp_pipeline import Recipe
@@ -33,17 +32,6 @@ for row, label, score in zip(rows, answers["label"], answers["score"], strict=Tr
     assert abs(score - row["expected"]["score"]) < 1e-3, (row, score)
 print(mlflow.transformers.load_model("models:/topics/1").task)
 """
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_bert):
-    return finished_run(tiny_bert, tmp_path_factory.mktemp("finished") / "run")
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the run that a test may damage."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,12 @@ import shutil
 import uuid
 
 import pytest
-from registry.runs import finished_run
 from registry.services import number_together, s3_running, survive_kills
 
 from nlp_pipeline.errors import RegistryError
 from nlp_pipeline.registry.pulling import find, pull
 from nlp_pipeline.registry.pushing import push
 from nlp_pipeline.registry.versions import open_registry
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_bert):
-    return finished_run(tiny_bert, tmp_path_factory.mktemp("finished") / "run")
 
 
 @pytest.fixture(params=["memory", "s3"])

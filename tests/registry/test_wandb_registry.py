@@ -1,6 +1,5 @@
 """A registry in Weights & Biases, asked by the real client and its process over HTTP."""
 
-import shutil
 import subprocess
 import sys
 
@@ -25,17 +24,6 @@ from nlp_pipeline.registry.versions import MANIFEST, SAMPLE
 from nlp_pipeline.tracking.wandb_adapter import quiet_settings
 
 TARGET = "wandb:letters/topics"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_bert):
-    return finished_run(tiny_bert, tmp_path_factory.mktemp("finished") / "run")
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the run that a test may damage."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.fixture
