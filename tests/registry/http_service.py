@@ -66,12 +66,12 @@ def fault(error):
 
 
 def kill_family(pid):
-    """Kill a process and those that it started, which could else go on without it."""
+    """Kill a process, then those that it started, which could else go on without it (and it must not miss them)."""
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):  # it had ended
         process = psutil.Process(pid)
-        for member in [*process.children(recursive=True), process]:
+        for member in [process, *process.children(recursive=True)]:
             member.kill()
 
 
