@@ -1,6 +1,7 @@
 """Attention over packed rows, [tokens, heads, features]: each token sees its own row only.
 
-On CUDA a variable-length flash kernel does the work, on a CPU with a C compiler one of our own, at every length.
+On CUDA a variable-length flash kernel does the work (torch's own, which has no dropout, or the one of the package
+flash-attn where that is installed, which has), on a CPU with a C compiler one of our own, at every length.
 Elsewhere rows of similar length are gathered into a few padded groups: attention is a small part of the arithmetic on
 short rows, and everything around it runs without padding.
 """
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from .attention_layout import Layout
 from .dropout import drop_rate, keep_bits, masked
@@ -44,8 +46,11 @@ def attend(
         [tokens, heads, features].
     """
     query, key, value = _alike(query, key, value)
-    if query.is_cuda and not dropout and query.dtype in (torch.bfloat16, torch.float16) and _has_flash(query.device):
-        return _flash(query, key, value, layout, scale, causal, window)
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and _has_flash(query.device):
+        if not dropout:
+            return _flash(query, key, value, layout, scale, causal, window)
+        if is_flash_attn_2_available():
+            return _flash_with_dropout(query, key, value, layout, scale, dropout, causal, window)
     if usable(query, layout):
         with torch.autocast(query.device.type, enabled=False):
             native: torch.Tensor = NativeAttention.apply(query, key, value, layout, scale, dropout, causal, window)
@@ -93,6 +98,28 @@ def _flash(
         scale=scale, window_size=(reach, 0 if causal else reach), enable_gqa=query.shape[1] != key.shape[1],
     )  # fmt: skip
     assert isinstance(result, torch.Tensor)  # a tuple only when more is asked for
+    return result
+
+
+def _flash_with_dropout(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scale: float,
+    dropout: float,
+    causal: bool,
+    window: int | None,
+) -> torch.Tensor:
+    from flash_attn import flash_attn_varlen_func
+
+    offsets, longest = layout.on(query.device, "offsets"), int(layout.lengths.max())
+    reach = -1 if window is None else window
+    result: torch.Tensor = flash_attn_varlen_func(
+        query, key, value, offsets, offsets, longest, longest,
+        dropout_p=dropout, softmax_scale=scale, causal=causal, window_size=(reach, 0 if causal else reach),
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+    )  # fmt: skip
     return result
 
 
