@@ -270,7 +270,7 @@ def test_a_folder_that_turns_read_only(tiny_bert, tmp_path, monkeypatch, number)
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC])
 def test_the_command_line_says_so_wherever_it_happens(monkeypatch, capsys, number):
-    from nlp_pipeline.cli import resume_hint
+    from nlp_pipeline.exits import resume_hint
 
     with pytest.raises(SystemExit) as left, resume_hint():
         raise OSError(number, os.strerror(number), "runs/x/results.json")
