@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds wnut17/, nlupp_banking/ and sick/")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[name for name in TASKS if name not in NEED_MORE])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--who", choices=("both", "ours", "peer"), default="both")
     parser.add_argument("--results", type=Path, default=Path("runs/quality.jsonl"))
     parser.add_argument(
         "--peer-python", default=sys.executable, help="Python of an environment with the peer's packages"
@@ -166,7 +167,7 @@ def main() -> None:
 
     for seed in () if args.table_only else args.seeds:
         for task in args.tasks:
-            for who in (OURS, peer_of(task)):
+            for who in {"both": (OURS, peer_of(task)), "ours": (OURS,), "peer": (peer_of(task),)}[args.who]:
                 if (task, who, seed) in done(args.results):
                     continue
                 ours, before = who == OURS, processor_seconds()
