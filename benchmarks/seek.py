@@ -75,8 +75,9 @@ def write_checkpoint(recipe: Any, args: argparse.Namespace) -> None:
     """What a run of so many steps leaves."""
     from nlp_pipeline.modeling.loading import load_model
     from nlp_pipeline.stages.directory import identity
-    from nlp_pipeline.training.checkpoint import TrainState, take_snapshot, write_snapshot
+    from nlp_pipeline.training.checkpoint import take_snapshot, write_snapshot
     from nlp_pipeline.training.optimization import make_optimizer
+    from nlp_pipeline.training.train_state import TrainState
 
     run = recipe.run_directory
     run.create()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .data.splits import Splits
     from .data.token_table import TokenTable
     from .data.tokenization import Encoder
-    from .training.checkpoint import TrainState
+    from .training.train_state import TrainState
 
 
 class Recipe(TaskContract):

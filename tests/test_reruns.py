@@ -7,7 +7,8 @@ import pytest
 
 from nlp_pipeline import ConfigError, DataError, Recipe, TextClassification
 from nlp_pipeline.run_directory import newest_of
-from nlp_pipeline.training.checkpoint import list_checkpoints, name_of
+from nlp_pipeline.training.checkpoint_folder import list_checkpoints
+from nlp_pipeline.training.train_state import name_of
 
 ROWS = [{"text": f"the card {i} is late", "label": "ab"[i % 2]} for i in range(16)]
 

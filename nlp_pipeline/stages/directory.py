@@ -22,7 +22,7 @@ from ..run_directory import (
     write_text,
 )
 from ..secrets import expanded_path, public
-from ..training.checkpoint import find_checkpoint, list_checkpoints
+from ..training.checkpoint_folder import find_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -12,7 +12,7 @@ from .directory import check_directory, identity, write_start
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
-    from ..training.checkpoint import TrainState
+    from ..training.train_state import TrainState
 
 
 def train_and_save(recipe: "Recipe") -> "TrainState":
@@ -21,9 +21,10 @@ def train_and_save(recipe: "Recipe") -> "TrainState":
 
     from ..modeling.parameters import merge_lora
     from ..modeling.sharding import is_sharded
-    from ..training.checkpoint import load_weights, name_of
+    from ..training.checkpoint import load_weights
     from ..training.loop import fit
     from ..training.resuming import best_checkpoint
+    from ..training.train_state import name_of
 
     config, run, accelerator = recipe.config, recipe.run_directory, recipe.accelerator
     if launched_sharding() and config.training.compile is True:

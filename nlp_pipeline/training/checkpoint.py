@@ -7,15 +7,16 @@ and the position in the data. There is no random state: dropout is drawn from (s
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import START_ANEW, CheckpointError, ConfigError
+from ..errors import START_ANEW, CheckpointError
 from ..modeling.sharding import reshard
-from ..run_directory import file_hash, folder_hash, read_json, write_text
+from ..run_directory import file_hash, write_text
+from .checkpoint_folder import MANIFEST, WHOLE
 from .shards import (
     Peers,
     by_parameter,
@@ -23,43 +24,12 @@ from .shards import (
     read_optimizer,
     read_shards,
     saved_shapes,
-    shards_missing,
     write_shards,
 )
 from .tensor_file import write_tensors
+from .train_state import STATE, TrainState, name_of, read_state
 
-MANIFEST = "manifest.json"
-STATE = "state.json"
-WHOLE = ("model.safetensors", "optimizer.safetensors")
-"""What a checkpoint that isn't in shards holds beside its state."""
 ALONE = Peers()
-
-
-@dataclass
-class TrainState:
-    """Where training stands.
-
-    `step` counts optimizer steps done, of `total_steps` planned; `best_step` is the evaluation that `best_score` was
-    read at; `stale` counts evaluations since then; `examples` counts rows seen; `skipped` counts steps left out for a
-    bad number, `splits` for each process how often memory ran out under the settings
-    `splits_under`. `evaluations` are the metric log's entries of
-    evaluations, `log_size` is the log's length in bytes and `losses` what is known of the usual loss.
-    """
-
-    step: int = 0
-    total_steps: int = 0
-    examples: int = 0
-    best_score: float | None = None
-    best_step: int | None = None
-    stale: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    splits: list[int] = field(default_factory=list)
-    splits_under: str = ""
-    scaler: dict[str, float] = field(default_factory=dict)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    log_size: int | None = None
-    losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,97 +160,6 @@ def load_weights(path: Path, model: Any) -> None:
             tensor.copy_(saved[name])
 
 
-def find_checkpoint(folder: Path, identity: Mapping[str, Any]) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint, and notes on any that were passed over.
-
-    Raises:
-        ConfigError: the checkpoint belongs to other settings; the differences are listed.
-    """
-    notes = []
-    for path in reversed(list_checkpoints(folder)):
-        problem = verify(path)
-        if problem is not None:
-            notes.append(f"{path.name} is damaged ({problem}); trying the one before")
-            continue
-        changed = _differences(read_state(path)[1], identity)
-        if changed:
-            raise ConfigError([f"{line}; go back to it, or {START_ANEW}" for line in changed])
-        return path, notes
-    return None, notes
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints by step, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if p.is_dir()) if folder.is_dir() else []
-
-
-def remove_after(folder: Path, step: int) -> None:
-    """Delete checkpoints beyond the one that a run goes on from: they are damaged, and would pass for the newest.
-
-    What a save left that was killed goes too.
-    """
-    for path in folder.glob(".writing-*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in list_checkpoints(folder):
-        if path.name > name_of(step):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def verify(path: Path) -> str | None:
-    """None when every file has its recorded SHA-256; else what is wrong.
-
-    What this process found whole is not read again as long as no file of it was written to since.
-    """
-    now = _writings(path)
-    if now and _whole.get(path) == now:
-        return None
-    problem = _what_is_wrong(path)
-    if problem is None and now == _writings(path):
-        _whole[path] = now
-    return problem
-
-
-_whole: dict[Path, dict[str, tuple[int, int, int]]] = {}
-
-
-def _writings(path: Path) -> dict[str, tuple[int, int, int]]:
-    """For each file the inode, its size and when it was last changed in any way."""
-    try:
-        return {e.name: (s.st_ino, s.st_size, s.st_ctime_ns) for e in os.scandir(path) if (s := e.stat())}
-    except OSError:
-        return {}
-
-
-def _what_is_wrong(path: Path) -> str | None:
-    expected = read_json(path / MANIFEST).get("sha256")
-    if not isinstance(expected, dict) or not _complete(expected):
-        return "its manifest is missing or unreadable"
-    try:
-        found = folder_hash(path)
-    except OSError as error:
-        return f"it can't be read: {error.strerror}"
-    bad = [name for name in expected if found.get(name) != expected[name]]
-    return f"{', '.join(bad)} changed since it was written" if bad else None
-
-
-def _complete(names: Collection[str]) -> bool:
-    """Whether these are all the files of a checkpoint, in either form."""
-    return STATE in names and (set(WHOLE) <= set(names) or not shards_missing(names))
-
-
-def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one."""
-    protected = {name_of(best_step)} if best_step is not None else set()
-    for path in list_checkpoints(folder)[:-keep]:
-        if path.name not in protected:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def name_of(step: int) -> str:
-    """A name that sorts by step."""
-    return f"step-{step:09d}"
-
-
 def trained_tensors(model: Any) -> dict[str, Any]:
     """Trainable parameters by name, each shared one once, and buffers that training changes."""
     tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
@@ -334,32 +213,6 @@ def _fits(entries: Mapping[str, Any], parameter: Any) -> bool:
     )
 
 
-def read_state(path: Path) -> tuple[TrainState, dict[str, Any]]:
-    """Where training stood, and the identity of the run.
-
-    Raises:
-        CheckpointError: the file is not what this version writes.
-    """
-    import pydantic
-
-    content = read_json(path / STATE)
-    state, identity = content.get("state"), content.get("identity")
-    problem = "it lacks a part"
-    if isinstance(state, dict) and isinstance(identity, dict):
-        if unknown := sorted(state.keys() - TrainState.__dataclass_fields__.keys()):
-            problem = f"{', '.join(unknown)}: unknown"
-        else:
-            try:
-                read = pydantic.TypeAdapter(TrainState).validate_json(json.dumps(state), strict=True)
-            except pydantic.ValidationError as error:
-                problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            else:
-                if name_of(read.step) == path.name:
-                    return read, identity
-                problem = f"it is of step {read.step:,}"
-    raise CheckpointError(f"{path / STATE} is not what this version writes ({problem}); {START_ANEW}")
-
-
 def _read_tensors(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -369,16 +222,6 @@ def _read_tensors(file: Path) -> dict[str, Any]:
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{file} can't be read: {error}; {START_ANEW}") from None
     return tensors
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    now = json.loads(json.dumps(now))
-    keys = [*now, *(key for key in before if key not in now)]
-    return [
-        f"{key}: this run directory was trained with {before.get(key)!r}, now it is {now.get(key)!r}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
 
 
 def _sync(path: Path) -> None:

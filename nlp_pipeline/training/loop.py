@@ -13,7 +13,7 @@ from ..errors import NonFiniteError, StoppedError
 from ..progress import Reporter
 from ..run_directory import RunDirectory, finite
 from ..startup import release_collector
-from .checkpoint import ALONE, TrainState, load_weights
+from .checkpoint import ALONE, load_weights
 from .guard import SpikeWatch, row_names
 from .inputs import InputMaker, Prefetched
 from .memory import micro_tokens
@@ -24,6 +24,7 @@ from .resuming import best_checkpoint, memory_settings, resume, scaler_state, sp
 from .shards import Peers
 from .signals import StopSignals
 from .step import Stepper
+from .train_state import TrainState
 from .vocabulary import compact_vocabulary
 from .writer import CheckpointWriter
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import START_ANEW, ConfigError
 from ..progress import Reporter
 from ..run_directory import RunDirectory
-from .checkpoint import TrainState, find_checkpoint, load_checkpoint, name_of, remove_after, verify
+from .checkpoint import load_checkpoint
+from .checkpoint_folder import find_checkpoint, remove_after, verify
 from .plan import Plan
+from .train_state import TrainState, name_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

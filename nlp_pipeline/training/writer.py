@@ -7,18 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError
-from .checkpoint import (
-    ALONE,
-    Snapshot,
-    TrainState,
-    list_checkpoints,
-    name_of,
-    remove_old,
-    take_snapshot,
-    verify,
-    write_snapshot,
-)
+from .checkpoint import ALONE, Snapshot, take_snapshot, write_snapshot
+from .checkpoint_folder import list_checkpoints, remove_old, verify
 from .shards import Peers
+from .train_state import TrainState, name_of
 
 
 class CheckpointWriter:

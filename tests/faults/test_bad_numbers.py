@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from nlp_pipeline import TextClassification
 from nlp_pipeline.errors import NonFiniteError
-from nlp_pipeline.training.checkpoint import list_checkpoints, verify
+from nlp_pipeline.training.checkpoint_folder import list_checkpoints, verify
 from nlp_pipeline.training.guard import SpikeWatch
 from nlp_pipeline.training.step import Stepper
 

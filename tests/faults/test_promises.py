@@ -10,9 +10,10 @@ import torch
 
 from nlp_pipeline import TextClassification
 from nlp_pipeline.run_directory import RunDirectory
-from nlp_pipeline.training.checkpoint import list_checkpoints, name_of
+from nlp_pipeline.training.checkpoint_folder import list_checkpoints
 from nlp_pipeline.training.guard import SpikeWatch
 from nlp_pipeline.training.step import Stepper
+from nlp_pipeline.training.train_state import name_of
 
 ROWS = [{"text": f"the card {i} is late", "label": "ab"[i % 2]} for i in range(16)]
 

@@ -18,17 +18,11 @@ from nlp_pipeline import TextClassification
 from nlp_pipeline.config.schema import TrainingConfig
 from nlp_pipeline.errors import StorageError
 from nlp_pipeline.training import checkpoint
-from nlp_pipeline.training.checkpoint import (
-    TrainState,
-    find_checkpoint,
-    list_checkpoints,
-    name_of,
-    take_snapshot,
-    verify,
-    write_snapshot,
-)
+from nlp_pipeline.training.checkpoint import take_snapshot, write_snapshot
+from nlp_pipeline.training.checkpoint_folder import find_checkpoint, list_checkpoints, verify
 from nlp_pipeline.training.optimization import make_optimizer
 from nlp_pipeline.training.step import Stepper
+from nlp_pipeline.training.train_state import TrainState, name_of
 from nlp_pipeline.training.writer import CheckpointWriter
 
 

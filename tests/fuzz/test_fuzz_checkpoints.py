@@ -12,18 +12,10 @@ from mutations import mutated, own_error_or_fine
 from nlp_pipeline import ModelError, Recipe, TextClassification
 from nlp_pipeline.config.schema import TrainingConfig
 from nlp_pipeline.run_directory import folder_hash, read_json
-from nlp_pipeline.training.checkpoint import (
-    MANIFEST,
-    STATE,
-    WHOLE,
-    TrainState,
-    find_checkpoint,
-    load_checkpoint,
-    name_of,
-    take_snapshot,
-    write_snapshot,
-)
+from nlp_pipeline.training.checkpoint import load_checkpoint, take_snapshot, write_snapshot
+from nlp_pipeline.training.checkpoint_folder import MANIFEST, WHOLE, find_checkpoint
 from nlp_pipeline.training.optimization import make_optimizer
+from nlp_pipeline.training.train_state import STATE, TrainState, name_of
 
 IDENTITY = {"task": "x", "training.seed": 1}
 FRAGMENTS = (

@@ -9,8 +9,9 @@ import transformers
 from nlp_pipeline.config.schema import TrainingConfig
 from nlp_pipeline.errors import CheckpointError
 from nlp_pipeline.modeling.compact_vocabulary import CompactVocabulary, why_not_compact
-from nlp_pipeline.training.checkpoint import TrainState, load_weights, take_snapshot, write_snapshot
+from nlp_pipeline.training.checkpoint import load_weights, take_snapshot, write_snapshot
 from nlp_pipeline.training.optimization import make_optimizer, set_learning_rate
+from nlp_pipeline.training.train_state import TrainState
 
 USED = [0, 2, 3, 5, 9, 11]
 

@@ -7,7 +7,8 @@ import pytest
 from multi_process.launching import REPOSITORY, launch
 from safetensors.numpy import load_file
 
-from nlp_pipeline.training.checkpoint import list_checkpoints, name_of, verify
+from nlp_pipeline.training.checkpoint_folder import list_checkpoints, verify
+from nlp_pipeline.training.train_state import name_of
 
 pytestmark = pytest.mark.multi_process
 TRAIN = REPOSITORY / "scripts" / "train.py"

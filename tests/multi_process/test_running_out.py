@@ -7,7 +7,7 @@ import pytest
 from multi_process.launching import REPOSITORY, TRAIN, launch
 from safetensors.numpy import load_file
 
-from nlp_pipeline.training.checkpoint import list_checkpoints
+from nlp_pipeline.training.checkpoint_folder import list_checkpoints
 
 pytestmark = pytest.mark.multi_process
 RUNNING_OUT = REPOSITORY / "tests" / "multi_process" / "running_out.py"

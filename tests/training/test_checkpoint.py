@@ -8,19 +8,11 @@ import torch
 from nlp_pipeline import ConfigError
 from nlp_pipeline.config.schema import TrainingConfig
 from nlp_pipeline.run_directory import folder_hash
-from nlp_pipeline.training import checkpoint
-from nlp_pipeline.training.checkpoint import (
-    TrainState,
-    find_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    name_of,
-    remove_old,
-    take_snapshot,
-    verify,
-    write_snapshot,
-)
+from nlp_pipeline.training import checkpoint_folder
+from nlp_pipeline.training.checkpoint import load_checkpoint, take_snapshot, write_snapshot
+from nlp_pipeline.training.checkpoint_folder import find_checkpoint, list_checkpoints, remove_old, verify
 from nlp_pipeline.training.optimization import make_optimizer
+from nlp_pipeline.training.train_state import TrainState, name_of
 
 
 def save_checkpoint(folder, *what):
@@ -97,7 +89,7 @@ def test_what_was_found_whole_is_read_again_only_after_a_change(tmp_path, monkey
     model, optimizer = trained(1)
     path = save_checkpoint(tmp_path, model, optimizer, TrainState(step=1), {})
     read = []
-    monkeypatch.setattr(checkpoint, "folder_hash", lambda folder: read.append(folder) or folder_hash(folder))
+    monkeypatch.setattr(checkpoint_folder, "folder_hash", lambda folder: read.append(folder) or folder_hash(folder))
     assert [verify(path), verify(path)] == [None, None]
     assert len(read) == 1
     file = path / "model.safetensors"

@@ -8,10 +8,12 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from nlp_pipeline.training.checkpoint import TrainState, list_checkpoints, load_weights, take_snapshot, verify
+from nlp_pipeline.training.checkpoint import load_weights, take_snapshot
 from nlp_pipeline.training.checkpoint import write_snapshot as write
+from nlp_pipeline.training.checkpoint_folder import list_checkpoints, verify
 from nlp_pipeline.training.optimization import set_learning_rate
 from nlp_pipeline.training.shards import Peers, in_shards, read_shards, saved_shapes
+from nlp_pipeline.training.train_state import TrainState
 from nlp_pipeline.training.writer import CheckpointWriter
 
 

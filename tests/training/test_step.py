@@ -117,8 +117,8 @@ def test_a_run_that_goes_on_cuts_its_passes_as_before(tiny_bert, tmp_path, monke
 def test_what_a_checkpoint_keeps_of_it_serves_any_number_of_processes():
     from types import SimpleNamespace
 
-    from nlp_pipeline.training.checkpoint import TrainState
     from nlp_pipeline.training.resuming import splits_of
+    from nlp_pipeline.training.train_state import TrainState
 
     for kept, rank, processes, wanted in (
         ([], 0, 1, 0), ([2], 0, 1, 2), ([0, 3], 0, 2, 0), ([0, 3], 1, 2, 3), ([0, 3], 0, 1, 3), ([1], 1, 2, 1),
