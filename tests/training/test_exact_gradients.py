@@ -112,7 +112,7 @@ def gradients(recipe, model, rows, micro, processes, tokens=10**6):
         maker = InputMaker(recipe, recipe.tables["train"], rank, processes, micro, tokens, padded, 10)
         accelerator = OneOfSeveral(rank, processes)
         stepper = Stepper(recipe, model, None, accelerator, recipe.tables["train"], recipe.config.training)
-        stepper._gradient(maker((0, rows)))
+        stepper.gradient(maker((0, rows)))
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 total[name] = total.get(name, 0) + parameter.grad.double() / processes
@@ -243,7 +243,7 @@ def exchange(model_folder: str, kind: str, folder: Path) -> None:
     maker = InputMaker(recipe, table, accelerator.process_index, accelerator.num_processes, 2, 10**6, padded, 10)
     for number, rows in enumerate(BATCHES):
         model.zero_grad(set_to_none=True)
-        stepper._gradient(maker((0, np.array(rows))))
+        stepper.gradient(maker((0, np.array(rows))))
         if accelerator.is_main_process:
             found = {name: p.grad.double() for name, p in bare.named_parameters() if p.grad is not None}
             torch.save(found, folder / f"{number}.pt")
