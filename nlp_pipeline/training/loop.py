@@ -16,6 +16,7 @@ from ..startup import release_collector
 from .checkpoint import ALONE, load_weights
 from .guard import SpikeWatch, row_names
 from .inputs import InputMaker, Prefetched
+from .late_check import settle
 from .memory import micro_tokens
 from .optimization import make_optimizer, make_schedule, set_learning_rate
 from .parity import verify_parity
@@ -146,7 +147,7 @@ def fit(
             # --- Every log_every steps, and before anything is saved: read the losses from the device.
             stopping = _stopping(signals, accelerator, state.step % config.training.log_every == 0)
             if state.step % config.training.log_every == 0 or plan.saves_after(state.step) or stopping:
-                stepper.settle()
+                settle(stepper)
                 read = _read(losses, accelerator, state.step, stepper.skipped)
                 passed = state.seconds - seconds_before
                 for number, loss in read.items():

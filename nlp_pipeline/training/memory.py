@@ -60,7 +60,7 @@ def micro_tokens(recipe: "Recipe", stepper: "Stepper", table: "TokenTable", shar
     longest = np.argsort(-table.lengths, kind="stable")
 
     def fits(tokens: int) -> bool:
-        rows = longest[: max(1, int(np.searchsorted(np.cumsum(table.lengths[longest]), tokens)))]
+        rows = longest[: int(np.searchsorted(np.cumsum(table.lengths[longest]), tokens)) + 1]  # as many, or a few more
         try:
             _pass(recipe, stepper, table, rows)
         except (RuntimeError, MemoryError) as error:

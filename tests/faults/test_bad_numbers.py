@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from nlp_pipeline import TextClassification
 from nlp_pipeline.errors import NonFiniteError
+from nlp_pipeline.training import bad_numbers
 from nlp_pipeline.training.checkpoint_folder import list_checkpoints, verify
 from nlp_pipeline.training.guard import SpikeWatch
 from nlp_pipeline.training.step import Stepper
@@ -52,7 +53,7 @@ def finite_weights(recipe):
 @pytest.mark.parametrize("where", ["loss", "gradient", "embedding"])
 @pytest.mark.parametrize("step", [1, 3, STEPS])
 def test_the_run_stops_before_the_step(tiny_bert, tmp_path, monkeypatch, value, where, step):
-    gradient = Stepper._gradient
+    gradient = Stepper.gradient
     rows = []
 
     def spoil(module, inputs, output):
@@ -73,7 +74,7 @@ def test_the_run_stops_before_the_step(tiny_bert, tmp_path, monkeypatch, value, 
         next(p for p in self.model.parameters() if p.grad is not None).grad.flatten()[3] = value
         return loss
 
-    monkeypatch.setattr(Stepper, "_gradient", injected)
+    monkeypatch.setattr(Stepper, "gradient", injected)
     recipe = make(tiny_bert, tmp_path / "run")
     with pytest.raises(NonFiniteError, match=f"the loss or gradient of step {step} is not a finite number") as error:
         recipe.run(progress=False)
@@ -126,7 +127,7 @@ def test_such_batches_are_left_out_if_wanted(tiny_bert, tmp_path, capsys):
 
 
 def test_skipping_gives_up_in_the_end(tiny_bert, tmp_path, monkeypatch):
-    monkeypatch.setattr("nlp_pipeline.training.step.MOST_SKIPPED", 2)
+    monkeypatch.setattr("nlp_pipeline.training.bad_numbers.MOST_SKIPPED", 2)
     monkeypatch.setattr(TextClassification, "loss", lambda self, outputs, targets: outputs.logits.sum() * math.nan)
     recipe = make(tiny_bert, tmp_path / "run", on_non_finite="skip")
     with pytest.raises(NonFiniteError, match="step 3"):
@@ -134,7 +135,7 @@ def test_skipping_gives_up_in_the_end(tiny_bert, tmp_path, monkeypatch):
 
 
 def test_an_overflow_in_mixed_precision_is_made_up_for_in_fp32(tiny_bert, tmp_path, monkeypatch, capsys):
-    gradient = Stepper._gradient
+    gradient = Stepper.gradient
     in_fp32 = []
 
     def injected(self, given):
@@ -146,7 +147,7 @@ def test_an_overflow_in_mixed_precision_is_made_up_for_in_fp32(tiny_bert, tmp_pa
             return found + math.inf if mixed else found
         return found
 
-    monkeypatch.setattr(Stepper, "_gradient", injected)
+    monkeypatch.setattr(Stepper, "gradient", injected)
     recipe = make(tiny_bert, tmp_path / "run", precision="bf16")
     assert recipe.run()["training"]["step"] == STEPS
     assert in_fp32 == [False, True]
@@ -157,7 +158,7 @@ def test_a_late_check_changes_no_bit(tiny_bert, tmp_path, monkeypatch, late_chec
     """Overflows, a batch left out and the steps around them, beside steps that are checked at once."""
     if not late_check:
         pytest.skip("compares the two")
-    gradient, again = Stepper._gradient, Stepper._second_try
+    gradient, again = Stepper.gradient, bad_numbers._second_try
     weights, logs = [], []
     for late in (False, True):
         anew = []
@@ -175,8 +176,8 @@ def test_a_late_check_changes_no_bit(tiny_bert, tmp_path, monkeypatch, late_chec
             first = not anew or anew[-1] is None
             return loss * math.inf if given.number == 4 or (given.number in (2, 3, 6) and first) else loss
 
-        monkeypatch.setattr(Stepper, "_second_try", once_more)
-        monkeypatch.setattr(Stepper, "_gradient", injected)
+        monkeypatch.setattr(bad_numbers, "_second_try", once_more)
+        monkeypatch.setattr(Stepper, "gradient", injected)
         recipe = make(
             tiny_bert, tmp_path / str(late), on_non_finite="skip", max_steps=9, log_every=4, weight_decay=0.1,
             compact_vocabulary=True,

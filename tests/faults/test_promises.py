@@ -10,6 +10,7 @@ import torch
 
 from nlp_pipeline import TextClassification
 from nlp_pipeline.run_directory import RunDirectory
+from nlp_pipeline.training import bad_numbers
 from nlp_pipeline.training.checkpoint_folder import list_checkpoints
 from nlp_pipeline.training.guard import SpikeWatch
 from nlp_pipeline.training.step import Stepper
@@ -120,16 +121,16 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path):
 
 def test_what_is_known_of_the_usual_loss_and_of_steps_left_out_goes_on(make, monkeypatch):
     recipe = make(training={"on_non_finite": "skip"})
-    bad, yes = Stepper._are_bad, torch.tensor(True)
+    bad, yes = bad_numbers.are_bad, torch.tensor(True)
     with monkeypatch.context() as patch:
-        patch.setattr(Stepper, "_are_bad", lambda self, *found: yes if self.number == 1 else bad(self, *found))
-        gradient = Stepper._gradient
+        patch.setattr(bad_numbers, "are_bad", lambda self, *found: yes if self.number == 1 else bad(self, *found))
+        gradient = Stepper.gradient
 
         def numbered(self, given):
             self.number = given.number
             return gradient(self, given)
 
-        patch.setattr(Stepper, "_gradient", numbered)
+        patch.setattr(Stepper, "gradient", numbered)
         cut_after(patch, recipe, 4)
     newest = list_checkpoints(recipe.run_directory.checkpoints)[-1]
     state = json.loads((newest / "state.json").read_text())["state"]
@@ -139,8 +140,8 @@ def test_what_is_known_of_the_usual_loss_and_of_steps_left_out_goes_on(make, mon
     monkeypatch.setattr(
         "nlp_pipeline.training.loop.SpikeWatch", lambda **kept: watches.append(kept) or SpikeWatch(**kept)
     )
-    monkeypatch.setattr("nlp_pipeline.training.step.MOST_SKIPPED", 1)
-    monkeypatch.setattr(Stepper, "_are_bad", lambda self, norm, loss: yes)
+    monkeypatch.setattr("nlp_pipeline.training.bad_numbers.MOST_SKIPPED", 1)
+    monkeypatch.setattr(bad_numbers, "are_bad", lambda self, norm, loss: yes)
     from nlp_pipeline.errors import NonFiniteError
 
     with pytest.raises(NonFiniteError, match="step 5"):  # the one left out before counts

@@ -47,14 +47,14 @@ def inject(rank: int, step: int, fault: str) -> None:
         if launched_rank() == rank:
             at_once[fault]()
         return
-    gradient = Stepper._gradient
+    gradient = Stepper.gradient
 
     def faulty(self, given):
         if given.number + 1 == step and launched_rank() == rank:
             spoil(self.recipe) if fault == "nan" else meet(fault)
         return gradient(self, given)
 
-    Stepper._gradient = faulty
+    Stepper.gradient = faulty
 
 
 if __name__ == "__main__":

@@ -14,8 +14,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_pipeline import MaskedLanguageModeling, QuestionAnswering, TextClassification, TokenClassification
+from nlp_pipeline import (
+    CausalLanguageModeling,
+    InstructionTuning,
+    MaskedLanguageModeling,
+    QuestionAnswering,
+    TextClassification,
+    TokenClassification,
+)
 from nlp_pipeline.modeling.loading import load_model
+from nlp_pipeline.modeling.padding_free import find
 from nlp_pipeline.stages.fitting import run_packed
 from nlp_pipeline.training.inputs import InputMaker
 from nlp_pipeline.training.step import Stepper
@@ -37,20 +45,38 @@ ASKED = [
 SEVERAL = [
     {"text": row["text"], "label": [["a", "b"], ["c"], ["a", "b", "c"], []][i % 4]} for i, row in enumerate(LABELLED)
 ]
+DOCUMENTS = [{"text": row["text"]} for row in LABELLED]
+CHATS = [
+    {"prompt": f"where is {'my parcel and ' * (i % 3)}it", "completion": " ".join(WORDS[i % 4 : 1 + i % 7] or ["late"])}
+    for i in range(21)
+]
 RECIPES = {  # most sub-words are no targets; rows beyond the maximum length lose some; classes weigh unequally
     "tokens": (TokenClassification, TAGGED, {"scheme": "plain", "class_weights": "balanced"}),
     "texts": (TextClassification, LABELLED, {"class_weights": {"a": 0.3, "b": 4.0}}),
     "several labels": (TextClassification, SEVERAL, {"problem": "multi_label"}),
-    "hidden words": (MaskedLanguageModeling, [{"text": row["text"]} for row in LABELLED], {"share": 0.4}),
+    "hidden words": (MaskedLanguageModeling, DOCUMENTS, {"share": 0.4}),
     "answers": (QuestionAnswering, ASKED, {"stride": 2}),  # contexts in several windows, most of them without it
+    "documents": (CausalLanguageModeling, DOCUMENTS, {}),
+    "replies": (InstructionTuning, CHATS, {}),  # what is asked is no target
 }
+DECODERS = ("documents", "replies")
 
 
-def tokenized(tiny_bert, kind, folder):
+@pytest.fixture(scope="module")
+def models(tiny_bert, tmp_path_factory):
+    """{kind of recipe: folder of its model}."""
+    from tasks.chat_models import CHATML, write_tiny_llama
+
+    texts = [row["text"] for row in DOCUMENTS]
+    decoder = write_tiny_llama(tmp_path_factory.mktemp("models") / "llama", texts, CHATML)
+    return {kind: decoder if kind in DECODERS else tiny_bert for kind in RECIPES}
+
+
+def tokenized(model, kind, folder):
     cls, rows, options = RECIPES[kind]
     recipe = cls(
-        model={"name": tiny_bert, "settings": STILL}, train=rows, options=options, precision="fp32", dir=str(folder),
-        max_length=12,
+        model={"name": model, "settings": {} if kind in DECODERS else STILL}, train=rows, options=options,
+        precision="fp32", dir=str(folder), max_length=64 if kind == "replies" else 12,
     )  # fmt: skip
     recipe.tokenize()
     return recipe
@@ -86,7 +112,7 @@ def gradients(recipe, model, rows, micro, processes, tokens=10**6):
         maker = InputMaker(recipe, recipe.tables["train"], rank, processes, micro, tokens, padded, 10)
         accelerator = OneOfSeveral(rank, processes)
         stepper = Stepper(recipe, model, None, accelerator, recipe.tables["train"], recipe.config.training)
-        stepper._gradient(maker((0, rows)))
+        stepper.gradient(maker((0, rows)))
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 total[name] = total.get(name, 0) + parameter.grad.double() / processes
@@ -105,10 +131,10 @@ def assert_same(found, wanted, tolerance=TOLERANCE):
 
 
 @pytest.fixture(scope="module", params=[*((name, "float64") for name in RECIPES), ("tokens", "float32")], ids="-".join)
-def prepared(request, tiny_bert, tmp_path_factory):
+def prepared(request, models, tmp_path_factory):
     """A recipe and its model; in float64 nothing but what isn't exact shows."""
     name, dtype = request.param
-    recipe = tokenized(tiny_bert, name, tmp_path_factory.mktemp("run"))
+    recipe = tokenized(models[name], name, tmp_path_factory.mktemp("run"))
     torch.manual_seed(0)
     model = (
         load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).to(getattr(torch, dtype)).train()
@@ -157,6 +183,18 @@ def test_the_gradient_is_that_of_torchs_mean_loss_over_the_padded_batch(prepared
     assert_same(gradients(recipe, model, rows, 3, 2), wanted, 1e-5)  # its losses are in float64
 
 
+def test_documents_share_a_pass_and_prompts_are_no_targets(prepared):
+    """What the tests above rely on: else they would compare padded rows, or rows of which every token counts."""
+    recipe, model = prepared
+    if isinstance(recipe, CausalLanguageModeling | InstructionTuning):
+        table, rows = recipe.tables["train"], np.arange(8)
+        made = InputMaker(recipe, table, 0, 1, None, 10**6, recipe.padded_because is not None, 10)((0, rows))
+        assert find(model) is not None
+        assert [len(batch.rows) for batch in made.batches] == [8]
+        assert made.tokens == table.lengths[rows].sum()
+        assert (made.weight < made.tokens) == isinstance(recipe, InstructionTuning)
+
+
 def test_the_split_matters_to_a_mean_of_means(prepared):
     """The rows above would show a loss that is averaged within each micro-batch."""
     recipe, model = prepared
@@ -168,16 +206,16 @@ def test_the_split_matters_to_a_mean_of_means(prepared):
 
 
 @pytest.mark.multi_process
-@pytest.mark.parametrize("kind", ["tokens", "texts"])
-def test_two_processes_exchange_the_gradient_of_the_whole_batch(tiny_bert, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["tokens", "texts", "documents"])
+def test_two_processes_exchange_the_gradient_of_the_whole_batch(models, tmp_path, kind):
     here = Path(__file__)
     config = here.parents[2] / "accelerate_configs" / "cpu_2_processes.yaml"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     answer = subprocess.run(
-        [*launch, str(here), tiny_bert, kind, str(tmp_path)], capture_output=True, text=True, timeout=280
+        [*launch, str(here), models[kind], kind, str(tmp_path)], capture_output=True, text=True, timeout=280
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
-    recipe = tokenized(tiny_bert, kind, tmp_path / "one")
+    recipe = tokenized(models[kind], kind, tmp_path / "one")
     torch.manual_seed(0)
     model = load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).train()
     run_packed(recipe, model)
@@ -191,9 +229,9 @@ BATCHES = ([0, 5, 3, 8, 1, 20, 13], [4], [2, 9])
 """Seven rows in micro-batches of two for two processes; a partial last batch with one row, which only one process has."""
 
 
-def exchange(tiny_bert: str, kind: str, folder: Path) -> None:
+def exchange(model_folder: str, kind: str, folder: Path) -> None:
     """What each of two processes runs: the real accelerator and DDP; the main one writes the gradients."""
-    recipe = tokenized(tiny_bert, kind, folder / "two")
+    recipe = tokenized(model_folder, kind, folder / "two")
     accelerator = recipe.accelerator
     torch.manual_seed(0)
     bare = load_model(recipe.config.model, recipe.auto_model, recipe.model_settings()).train()
@@ -205,7 +243,7 @@ def exchange(tiny_bert: str, kind: str, folder: Path) -> None:
     maker = InputMaker(recipe, table, accelerator.process_index, accelerator.num_processes, 2, 10**6, padded, 10)
     for number, rows in enumerate(BATCHES):
         model.zero_grad(set_to_none=True)
-        stepper._gradient(maker((0, np.array(rows))))
+        stepper.gradient(maker((0, np.array(rows))))
         if accelerator.is_main_process:
             found = {name: p.grad.double() for name, p in bare.named_parameters() if p.grad is not None}
             torch.save(found, folder / f"{number}.pt")

@@ -60,14 +60,14 @@ class Scaled:
 
 def spoil(monkeypatch, what):
     """Have every gradient, or with `loss` also what is told of the loss, be infinite."""
-    gradient = Stepper._gradient
+    gradient = Stepper.gradient
 
     def injected(self, given):
         loss = gradient(self, given)
         next(p for p in self.model.parameters() if p.grad is not None).grad.flatten()[3] = math.inf
         return loss * math.nan if what == "loss" else loss
 
-    monkeypatch.setattr(Stepper, "_gradient", injected)
+    monkeypatch.setattr(Stepper, "gradient", injected)
 
 
 def test_a_good_step_is_made_as_without_a_scaler(tiny_bert, tmp_path):

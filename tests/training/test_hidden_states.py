@@ -47,7 +47,7 @@ def gradient(recipe, student, teacher, micro=None, processes=1, weight=1e6):
         given = InputMaker(recipe, table, rank, processes, micro, 10**6, True, 10)((0, np.arange(10)))
         accelerator = OneOfSeveral(rank, processes)
         stepper = Stepper(recipe, student, None, accelerator, table, recipe.config.training, teacher=beside)
-        loss += float(stepper._gradient(given))
+        loss += float(stepper.gradient(given))
     return {n: p.grad / processes for n, p in student.named_parameters() if p.grad is not None}, loss
 
 

@@ -14,6 +14,7 @@ from nlp_pipeline import ConfigError, TextClassification
 from nlp_pipeline.data.batching import micro_batches
 from nlp_pipeline.errors import OutOfMemoryError
 from nlp_pipeline.training.inputs import Prefetched
+from nlp_pipeline.training.out_of_memory import split
 from nlp_pipeline.training.step import Stepper
 
 ROWS = [{"text": "the card is late " * (1 + i % 3), "label": "ab"[i % 2]} for i in range(16)]
@@ -70,15 +71,15 @@ def test_running_out_of_memory_splits_the_pass_and_loses_no_step(tiny_bert, tmp_
 
     through = make(tiny_bert, tmp_path / "through")
     through.run(progress=False)
-    gradient = Stepper._gradient
+    gradient = Stepper.gradient
 
     def too_large(self, given):
-        if given.number >= 1 and max(len(batch.rows) for batch in self._split(given)) > 4:
+        if given.number >= 1 and max(len(batch.rows) for batch in split(self, given)) > 4:
             gradient(self, given)  # gradients of the pass that failed must not stay
             run_out()
         return gradient(self, given)
 
-    monkeypatch.setattr(Stepper, "_gradient", too_large)
+    monkeypatch.setattr(Stepper, "gradient", too_large)
     cut = make(tiny_bert, tmp_path / "cut")
     assert cut.run()["training"]["step"] == 4
     assert "memory ran out: forward passes were cut into 4 parts" in capsys.readouterr().out
@@ -89,17 +90,17 @@ def test_running_out_of_memory_splits_the_pass_and_loses_no_step(tiny_bert, tmp_
 
 def test_a_run_that_goes_on_cuts_its_passes_as_before(tiny_bert, tmp_path, monkeypatch):
     """Else it would run out anew, and its sums would be in another order than the uninterrupted run's."""
-    gradient, ran_out, dies = Stepper._gradient, [], []
+    gradient, ran_out, dies = Stepper.gradient, [], []
 
     def too_large(self, given):
         if given.number == 2 and dies:
             raise ZeroDivisionError(dies.pop())
-        if max(len(batch.rows) for batch in self._split(given)) > 4:
+        if max(len(batch.rows) for batch in split(self, given)) > 4:
             ran_out.append(given.number + 1)
             raise torch.OutOfMemoryError("no memory")
         return gradient(self, given)
 
-    monkeypatch.setattr(Stepper, "_gradient", too_large)
+    monkeypatch.setattr(Stepper, "gradient", too_large)
     through = make(tiny_bert, tmp_path / "through", checkpoint={"every": 1})
     through.run(progress=False)
     assert ran_out == [1, 1]
@@ -129,14 +130,14 @@ def test_what_a_checkpoint_keeps_of_it_serves_any_number_of_processes():
 
 
 def test_a_pass_of_any_number_of_rows_is_cut_down_to_single_ones(tiny_bert, tmp_path, monkeypatch):
-    gradient = Stepper._gradient
+    gradient = Stepper.gradient
 
     def single(self, given):
-        if max(len(batch.rows) for batch in self._split(given)) > 1:
+        if max(len(batch.rows) for batch in split(self, given)) > 1:
             raise torch.OutOfMemoryError("no memory")
         return gradient(self, given)
 
-    monkeypatch.setattr(Stepper, "_gradient", single)
+    monkeypatch.setattr(Stepper, "gradient", single)
     assert make(tiny_bert, tmp_path / "run", batch={"size": 7}).run(progress=False)["training"]["step"] == 4
 
 
@@ -144,7 +145,7 @@ def test_memory_too_small_for_one_row_is_an_error(tiny_bert, tmp_path, monkeypat
     def never(self, given):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(Stepper, "_gradient", never)
+    monkeypatch.setattr(Stepper, "gradient", never)
     with pytest.raises(OutOfMemoryError, match=r"step 1 does not fit into memory \(no memory\); lower tokenization"):
         make(tiny_bert, tmp_path / "run").run(progress=False)
 
