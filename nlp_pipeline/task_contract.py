@@ -109,8 +109,8 @@ class TaskContract:
         return None
 
     def learn(self, splits: "Splits") -> list[str]:
-        """Learn label names and the like from the training rows. Returns problems with any split."""
-        return []
+        """Learn label names and the like from the training rows. Returns problems with any split's labels."""
+        return [problem for split, rows in splits.parts.items() for problem in self.check_labels(rows, split)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Problems with the labels of rows that are to be scored: names that training never showed, and the like."""

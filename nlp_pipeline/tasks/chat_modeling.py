@@ -15,8 +15,6 @@ from .language_modeling import LanguageModeling
 if TYPE_CHECKING:
     import datasets
 
-    from ..data.splits import Splits
-
 
 class ChatModeling(LanguageModeling):
     """Tokens of conversations, of which the assistant's count; `labels` hold the token that follows, or IGNORED."""
@@ -58,11 +56,6 @@ class ChatModeling(LanguageModeling):
     def ends(self) -> list[int]:
         """The ids that end a reply."""
         return reply_ends(self.encoder.tokenizer)
-
-    def learn(self, splits: "Splits") -> list[str]:
-        """Nothing is learned; every split's conversations are checked."""
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Conversations in which the assistant says nothing, or not last."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from ..config.schema import Section
     from ..data.fields import Batch
-    from ..data.splits import Splits
     from ..data.tokenization import Encoder
 
 PROMPT = ("question", "context", "ctx", "sent1", "premise", "text", "stem")
@@ -61,11 +60,6 @@ class MultipleChoice(Recipe):
             Column("choices", "texts", CHOICES),
             Column("label", "label", ANSWER, is_label=True),
         )
-
-    def learn(self, splits: "Splits") -> list[str]:
-        """Nothing is learned; every split's labels are checked."""
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Labels that are none of their row's choices, and rows with nothing to choose from."""

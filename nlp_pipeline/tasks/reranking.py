@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..data.fields import Batch
-    from ..data.splits import Splits
     from ..data.tokenization import Encoder
 
 QUERY = Column("query", "text", ("anchor", "question", "sentence1", "premise"))
@@ -90,11 +89,6 @@ class Reranking(Recipe):
     def columns(self) -> tuple[Column, ...]:
         """A query with lists of texts, or with one text and its score."""
         return COLUMNS[self.options.rows]
-
-    def learn(self, splits: "Splits") -> list[str]:
-        """Nothing is learned; every split's rows are checked."""
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Scores off the scale; queries with nothing to tell their answers from."""

@@ -88,8 +88,7 @@ class SentenceEmbedding(Recipe):
     def learn(self, splits: "Splits") -> list[str]:
         """Nothing is learned; the rows are checked."""
         problems = sole_labels(splits.train) if self.options.rows == "labelled" and splits.train else []
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return problems + [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
+        return problems + super().learn(splits)
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Scores off the scale, where it matters."""

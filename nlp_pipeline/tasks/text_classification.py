@@ -109,10 +109,9 @@ class TextClassification(Recipe):
         self.weights, problems = label_weights(self.options.class_weights, self.labels, rows, self.kind)
         if self.kind == "multi_label":
             self.head_bias = log_odds(self.labels.counts(rows), len(rows))
-        for split in ("validation", "test"):
-            if (part := getattr(splits, split)) is not None:
-                problems += self.check_labels(part, split)
-        return problems
+        return problems + [
+            p for split, part in splits.parts.items() if split != "train" for p in self.check_labels(part, split)
+        ]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Labels that training never showed."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..config.keywords import SPLITS
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
@@ -69,8 +68,7 @@ class TokenClassification(Recipe):
 
     def learn(self, splits: "Splits") -> list[str]:
         """Tag names from the training rows; reports what the tags of every split get wrong."""
-        parts = {split: rows for split in SPLITS if (rows := getattr(splits, split)) is not None}
-        problems = []
+        parts, problems = splits.parts, []
         for split, rows in parts.items():
             found, note = self._read.problems(column(rows, "tags"), column(rows, "row_id"), split)
             problems += found
