@@ -11,6 +11,7 @@ from .data.columns import Column
 from .data.fields import Field, collate
 from .data.labels import Labels
 from .evaluation.metrics import Kind, Outputs
+from .evaluation.usage import pipeline_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -295,10 +296,7 @@ class TaskContract:
 
     def usage(self) -> str:
         """Python code for the model card that uses the saved model without this package."""
-        return (
-            f'from transformers import pipeline\n\nclassify = pipeline("{self.task}", model="PATH_OF_THIS_FOLDER")\n'
-            'print(classify("a text of your own"))'
-        )
+        return pipeline_code(self.task, "classify", '"a text of your own"')
 
     def weights_on(self, targets: "torch.Tensor") -> "torch.Tensor | None":
         """The class weights on the device of some targets."""

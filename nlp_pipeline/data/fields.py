@@ -54,6 +54,10 @@ class Batch:
     lengths: np.ndarray
     sizes: np.ndarray
 
+    def by_example(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values [sequences, ...] as an array an example, [its sequences, ...]."""
+        return np.split(values, np.cumsum(self.sizes)[:-1])
+
     def pin(self) -> "Batch":
         """The same batch in page-locked memory, from which a copy to a device needs no waiting."""
         self.inputs = {k: v.pin_memory() for k, v in self.inputs.items()}

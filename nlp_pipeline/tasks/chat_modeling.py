@@ -9,6 +9,7 @@ from ..data.fields import IGNORED, Field
 from ..data.labels import column
 from ..data.messages import conversation_problems
 from ..errors import ConfigError
+from ..evaluation.usage import pipeline_code
 from ..secrets import expanded_path
 from .language_modeling import LanguageModeling
 
@@ -74,10 +75,8 @@ class ChatModeling(LanguageModeling):
 
     def usage(self) -> str:
         """Generation."""
-        return (
-            'from transformers import pipeline\n\ngenerate = pipeline("text-generation", model="PATH_OF_THIS_FOLDER")\n'
-            'print(generate([{"role": "user", "content": "a question of your own"}], max_new_tokens=100))'
-        )
+        asked = '[{"role": "user", "content": "a question of your own"}]'
+        return pipeline_code("text-generation", "generate", f"{asked}, max_new_tokens=100")
 
 
 def read_template(given: str) -> str:

@@ -11,6 +11,7 @@ from ..data.labels import Labels, column, require_labels
 from ..data.text_groups import COLUMNS
 from ..evaluation.classification import close_calls, label_outputs, label_record, probabilities
 from ..evaluation.metrics import Kind, Outputs
+from ..evaluation.usage import LOGISTIC_HEAD
 from ..modeling.logistic_head import LogisticHead
 from .embedding_options import EmbeddingOptions
 from .sentence_embedding import SentenceEmbedding
@@ -134,11 +135,4 @@ class FewShotClassification(SentenceEmbedding):
 
     def usage(self) -> str:
         """With sentence-transformers; the head is a matrix and a vector."""
-        return (
-            "from safetensors.numpy import load_file\n"
-            "from sentence_transformers import SentenceTransformer\n\n"
-            'model = SentenceTransformer("PATH_OF_THIS_FOLDER")\n'
-            'head = load_file("PATH_OF_THIS_FOLDER/logistic_head.safetensors")\n'
-            'logits = model.encode(["a text of your own"]) @ head["weight"].T + head["bias"]\n'
-            "print([model[0].auto_model.config.id2label[i] for i in logits.argmax(1)])"
-        )
+        return LOGISTIC_HEAD

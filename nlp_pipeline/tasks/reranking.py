@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..config import Config
+from ..config.checks import smoothing_problems
 from ..config.schema import Section
-from ..data.candidates import candidate_problems, candidates_of, query_pairs, ranking_record, score_problems
+from ..data.candidates import candidate_problems, candidates_of, query_pairs, ranking_record
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
+from ..data.scores import scale_problems, score_problems
 from ..data.token_table import grouped
 from ..evaluation.metrics import Kind, Outputs
+from ..evaluation.usage import CROSS_ENCODER
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -80,11 +83,7 @@ class Reranking(Recipe):
         problems = []
         if options.rows == "pairs" and options.loss in ("listwise", "pairwise"):
             problems.append(f"options.loss: {options.loss} compares a query's texts; pairs have pointwise")
-        if options.lowest >= options.highest:
-            problems.append(f"options.highest: found {options.highest}, expected more than lowest ({options.lowest})")
-        if config.training.label_smoothing:
-            problems.append("training.label_smoothing: has no meaning for scores; leave it out")
-        return problems
+        return problems + scale_problems(options.lowest, options.highest) + smoothing_problems(config, "scores")
 
     def columns(self) -> tuple[Column, ...]:
         """A query with lists of texts, or with one text and its score."""
@@ -137,8 +136,7 @@ class Reranking(Recipe):
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """float32[texts] a query, between 0 and 1."""
-        scores = outputs.logits.squeeze(-1).float().sigmoid().cpu().numpy()
-        return np.split(scores, np.cumsum(batch.sizes)[:-1])
+        return batch.by_example(outputs.logits.squeeze(-1).float().sigmoid().cpu().numpy())
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """The score of a pair; or the best text, and all of them with their scores from the best down."""
@@ -160,8 +158,4 @@ class Reranking(Recipe):
 
     def usage(self) -> str:
         """With sentence-transformers."""
-        return (
-            "from sentence_transformers import CrossEncoder\n\n"
-            'model = CrossEncoder("PATH_OF_THIS_FOLDER")\n'
-            'print(model.predict([("a query", "a text"), ("a query", "another")]))'
-        )
+        return CROSS_ENCODER

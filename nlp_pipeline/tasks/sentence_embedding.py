@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import Config
-from ..data.candidates import score_problems
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
+from ..data.scores import score_problems
 from ..data.text_groups import COLUMNS, encoded_groups, keys_of, sole_labels, text_groups
 from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_values
 from ..evaluation.metrics import Kind, Outputs
+from ..evaluation.usage import EMBEDDING
 from ..modeling.distillation import teacher_pooling, vector_teacher_problems
 from ..recipe import Recipe
 from .embedding_options import EmbeddingOptions
@@ -174,8 +175,7 @@ class SentenceEmbedding(Recipe):
         from ..modeling.embeddings import unit
 
         vectors = outputs.representations
-        found = (unit(vectors) if self.options.normalize else vectors).cpu().numpy()
-        return np.split(found, np.cumsum(batch.sizes)[:-1])
+        return batch.by_example((unit(vectors) if self.options.normalize else vectors).cpu().numpy())
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """The embedding of a text; of two the cosine."""
@@ -207,9 +207,4 @@ class SentenceEmbedding(Recipe):
 
     def usage(self) -> str:
         """With sentence-transformers."""
-        return (
-            "from sentence_transformers import SentenceTransformer\n\n"
-            'model = SentenceTransformer("PATH_OF_THIS_FOLDER")\n'
-            'vectors = model.encode(["a text", "another one"])\n'
-            "print(model.similarity(vectors, vectors))"
-        )
+        return EMBEDDING

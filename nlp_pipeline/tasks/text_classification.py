@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..config import Config
+from ..config.checks import smoothing_problems
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import Field
@@ -81,8 +82,8 @@ class TextClassification(Recipe):
         problems = []
         if options.problem == "regression" and options.class_weights is not None:
             problems.append("options.class_weights: regression has no classes; leave it out")
-        if options.problem != "single_label" and config.training.label_smoothing:
-            problems.append(f"training.label_smoothing: has no meaning for {options.problem}; leave it out")
+        if options.problem != "single_label":
+            problems += smoothing_problems(config, options.problem)
         if not 0 < options.threshold < 1:
             problems.append(f"options.threshold: found {options.threshold}, expected a number between 0 and 1")
         return problems
