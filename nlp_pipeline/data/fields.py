@@ -40,6 +40,13 @@ class Field:
     """Held back from the model: for the loss and the evaluation only."""
 
 
+def label_field(kind: str, size: int) -> Field:
+    """`labels` by their kind: an id a row, any number of ids (`multi_label`) out of `size`, or a number."""
+    if kind == "multi_label":
+        return Field("labels", "set", "float32", size=size, target=True)
+    return Field("labels", "row", "float32" if kind == "regression" else "int64", target=True)
+
+
 @dataclass
 class Batch:
     """What one forward pass gets.
