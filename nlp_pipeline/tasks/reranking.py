@@ -8,7 +8,7 @@ import numpy as np
 from ..config import Config
 from ..config.checks import smoothing_problems
 from ..config.schema import Section
-from ..data.candidates import candidate_problems, candidates_of, query_pairs, ranking_record
+from ..data.candidates import COLUMNS, candidate_problems, candidates_of, query_pairs, ranking_record, scored_texts
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
 
     from ..data.fields import Batch
     from ..data.tokenization import Encoder
-
-QUERY = Column("query", "text", ("anchor", "question", "sentence1", "premise"))
-COLUMNS = {
-    "lists": (
-        QUERY,
-        Column("positives", "texts", ("positive", "candidates", "documents", "passages")),
-        Column("negatives", "texts", ("negative", "hard_negatives"), required=False),
-    ),
-    "pairs": (
-        QUERY,
-        Column("text", "text", ("document", "passage", "answer", "sentence2", "hypothesis")),
-        Column("score", "number", ("label", "relevance", "similarity"), is_label=True),
-    ),
-}
 
 
 class Reranking(Recipe):
@@ -112,14 +98,9 @@ class Reranking(Recipe):
         """The query with each text, as a pair of texts."""
         import pyarrow as pa
 
-        queries = rows.column("query").to_pylist()
-        if self.kind == "regression":
-            texts, relevance = [[text] for text in rows.column("text").to_pylist()], None
-            if "score" in rows.column_names:
-                relevance = [[score] for score in rows.column("score").to_pylist()]
-        else:
-            texts, relevance = candidates_of(rows)
-        columns = grouped(encoder(*query_pairs(queries, texts)).columns(), [len(row) for row in texts])
+        texts, relevance = candidates_of(rows) if self.kind == "ranking" else scored_texts(rows)
+        pairs = query_pairs(rows.column("query").to_pylist(), texts)
+        columns = grouped(encoder(*pairs).columns(), [len(row) for row in texts])
         return columns if relevance is None else columns | {"labels": pa.array(relevance, pa.list_(pa.float32()))}
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
