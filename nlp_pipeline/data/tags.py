@@ -120,6 +120,10 @@ class TagReader:
         by_name = named(tags, self.names)
         return repair(by_name) if self.entities else by_name
 
+    def every(self, rows: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The tags of each row."""
+        return [self(tags) for tags in rows]
+
     def problems(
         self, rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: str
     ) -> tuple[list[str], str | None]:

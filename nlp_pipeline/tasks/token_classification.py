@@ -81,8 +81,7 @@ class TokenClassification(Classification):
 
     def labels_of(self, rows: "datasets.Dataset") -> list[list[str]]:
         """The tag of each word."""
-        read = self._read
-        return [read(tags) for tags in column(rows, "tags")]
+        return self._read.every(column(rows, "tags"))
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Tags that are malformed, and plain tags that training never showed."""
@@ -108,8 +107,7 @@ class TokenClassification(Classification):
         columns = encoded.columns() | {"word_ids": encoded.ragged(encoded.word_ids)}
         if "tags" not in rows.column_names:
             return columns
-        read = self._read
-        tags = [read(row) for row in rows.column("tags").to_pylist()]
+        tags = self._read.every(rows.column("tags").to_pylist())
         labels = token_labels(
             tags, encoded.word_ids, encoded.offsets, self.known_labels.ids, OUTSIDE, self.options.label_all_subwords
         )
