@@ -1,7 +1,7 @@
 """What instruction and preference tuning have in common: conversations, written by a chat template."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.schema import Section
 from ..data.chat import PLAIN, reply_ends
@@ -23,6 +23,8 @@ class ChatModeling(LanguageModeling):
     pipeline_tag = "text-generation"
     auto_model = "AutoModelForCausalLM"
     lora_task_type = "CAUSAL_LM"
+    replies: ClassVar[tuple[str, ...]]
+    """The columns that hold replies."""
 
     class Options(Section):
         """Settings of tasks on conversations."""
@@ -60,14 +62,10 @@ class ChatModeling(LanguageModeling):
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Conversations in which the assistant says nothing, or not last."""
-        there = [name for name in self.replies() if name in rows.column_names]
+        there = [name for name in self.replies if name in rows.column_names]
         prompts = column(rows, "prompt") if "prompt" in rows.column_names else [None] * len(rows)
         replies = {name: column(rows, name) for name in there}
         return conversation_problems(prompts, replies, column(rows, "row_id"), split)
-
-    def replies(self) -> tuple[str, ...]:
-        """The columns that hold replies."""
-        raise NotImplementedError
 
     def fields(self) -> tuple[Field, ...]:
         """Tokens, and the one after each where it is the assistant's."""
