@@ -25,7 +25,7 @@ class Classification(Recipe):
     @property
     def target(self) -> str:
         """The name of the label column."""
-        return next(column.name for column in self.columns() if column.is_label)
+        return next(c.name for c in self.columns() if c.is_label)
 
     def learn(self, splits: "Splits") -> list[str]:
         """Label names from the training rows and those carved from them; what the training rows' labels weigh."""
@@ -34,7 +34,7 @@ class Classification(Recipe):
         parts = [self.labels_of(splits.parts[split]) for split in ("train", *self.carved())]
         self.labels = self.named({name for part in parts for names in part for name in names})
         require_labels(self.labels, self.target, at_least=1 if self.kind == "multi_label" else 2)
-        setting = getattr(self.options, "class_weights", None)
+        setting = getattr(self.options, "class_weights", None)  # not every task lets classes weigh differently
         self.weights, problems = label_weights(setting, self.labels, parts[0], self.kind)
         if self.kind == "multi_label":
             self.head_bias = log_odds(self.labels.counts(parts[0]), len(parts[0]))
