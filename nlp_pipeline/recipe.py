@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .config import Config, build_config, load_config, validate
 from .config.checks import NEEDS_VALIDATION
-from .config.keywords import SPLITS, take_keywords
+from .config.keywords import take_keywords
 from .config.loading import apply_overrides, read_recipe
 from .errors import ConfigError, DataError
 from .evaluation.metrics import METRICS, check_metric_names, greater_is_better, main_key
@@ -218,7 +218,7 @@ class Recipe(TaskContract):
             problems.append(f"training.early_stopping: {NEEDS_VALIDATION}")
         if problems:
             raise DataError(problems)
-        counts = [f"{len(s):,} {n}" for n in SPLITS if (s := getattr(self.splits, n)) is not None]
+        counts = [f"{len(rows):,} {split}" for split, rows in self.splits.parts.items()]
         self.reporter.say(f"data: {', '.join(counts)} rows" + self.data_note())
         for note in self.splits.notes:
             self.reporter.say(f"data: {note}")

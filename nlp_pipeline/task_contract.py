@@ -11,6 +11,7 @@ from .data.columns import Column
 from .data.fields import Field, collate
 from .data.labels import Labels
 from .evaluation.metrics import Kind, Outputs
+from .evaluation.usage import pipeline_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,8 +110,8 @@ class TaskContract:
         return None
 
     def learn(self, splits: "Splits") -> list[str]:
-        """Learn label names and the like from the training rows. Returns problems with any split."""
-        return []
+        """Learn label names and the like from the training rows. Returns problems with any split's labels."""
+        return [problem for split, rows in splits.parts.items() for problem in self.check_labels(rows, split)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Problems with the labels of rows that are to be scored: names that training never showed, and the like."""
@@ -295,10 +296,7 @@ class TaskContract:
 
     def usage(self) -> str:
         """Python code for the model card that uses the saved model without this package."""
-        return (
-            f'from transformers import pipeline\n\nclassify = pipeline("{self.task}", model="PATH_OF_THIS_FOLDER")\n'
-            'print(classify("a text of your own"))'
-        )
+        return pipeline_code(self.task, "classify", '"a text of your own"')
 
     def weights_on(self, targets: "torch.Tensor") -> "torch.Tensor | None":
         """The class weights on the device of some targets."""

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..config.keywords import SPLITS
 from ..data.arrow_tables import table_of
 from ..data.assembly import ROW_ID
 from ..data.columns import Column
@@ -138,9 +137,8 @@ def as_strings(values: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
 def split_rows(splits: "Splits", columns: Sequence[Column]) -> dict[str, SplitRows]:
     """Every split that there is."""
     found = {}
-    for split in SPLITS:
-        if (rows := getattr(splits, split)) is not None:
-            table = table_of(rows)
-            there = tuple(column for column in columns if column.name in table.column_names)
-            found[split] = SplitRows(split, table, there)
+    for split, rows in splits.parts.items():
+        table = table_of(rows)
+        there = tuple(column for column in columns if column.name in table.column_names)
+        found[split] = SplitRows(split, table, there)
     return found

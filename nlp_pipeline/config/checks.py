@@ -47,6 +47,16 @@ def check_config(config: Config, in_memory: Mapping[str, Any], reported: Sequenc
     return problems
 
 
+def smoothing_problems(config: Config, of: str) -> list[str]:
+    """Label smoothing where a task has no classes to spread it over.
+
+    Args:
+        of: what the task has in their place.
+    """
+    smoothed = config.training.label_smoothing
+    return [f"training.label_smoothing: has no meaning for {of}; leave it out"] if smoothed else []
+
+
 def check_model(model: ModelConfig) -> list[str]:
     """Whether the model's name can be resolved, as far as the disk can tell."""
     try:

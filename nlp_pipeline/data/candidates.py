@@ -1,13 +1,32 @@
-"""The texts of a query that a reranker puts in order."""
+"""The texts of a query that a reranker puts in order, and the columns that hold them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrow_tables import table_of
+from .columns import Column
 from .labels import shown
 from .problems import RowProblem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUERY = Column("query", "text", ("anchor", "question", "sentence1", "premise"))
+COLUMNS = {
+    "lists": (
+        QUERY,
+        Column("positives", "texts", ("positive", "candidates", "documents", "passages")),
+        Column("negatives", "texts", ("negative", "hard_negatives"), required=False),
+    ),
+    "pairs": (
+        QUERY,
+        Column("text", "text", ("document", "passage", "answer", "sentence2", "hypothesis")),
+        Column("score", "number", ("label", "relevance", "similarity"), is_label=True),
+    ),
+}
+"""By what a row is: a query with lists of texts, or with one text and its score."""
 
 
 def candidates_of(rows: Any) -> tuple[list[list[str]], list[list[float]]]:
@@ -22,6 +41,13 @@ def candidates_of(rows: Any) -> tuple[list[list[str]], list[list[float]]]:
     wrong = [row or [] for row in given]
     texts = [[*good, *bad] for good, bad in zip(right, wrong, strict=True)]
     return texts, [[1.0] * len(good) + [0.0] * len(bad) for good, bad in zip(right, wrong, strict=True)]
+
+
+def scored_texts(rows: "pa.Table") -> tuple[list[list[str]], list[list[float]] | None]:
+    """The same of rows with one `text` each, and its score, where `score` is known."""
+    texts = [[text] for text in rows.column("text").to_pylist()]
+    known = "score" in rows.column_names
+    return texts, [[score] for score in rows.column("score").to_pylist()] if known else None
 
 
 def query_pairs(queries: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
@@ -55,19 +81,3 @@ def candidate_problems(
         message = f"{split}: rows {shown(both)} have the same text among positives and negatives; remove one of them"
         problems.append(RowProblem(message, "conflicting_labels", {split: both}))
     return problems
-
-
-def score_problems(
-    scores: Sequence[float], lowest: float, highest: float, row_ids: Sequence[str], split: str
-) -> list[str]:
-    """Scores that are off the scale."""
-    off = [(i, score) for i, score in zip(row_ids, scores, strict=True) if not lowest <= score <= highest]
-    if not off:
-        return []
-    least, most = min(score for _, score in off), max(score for _, score in off)
-    ids = [i for i, _ in off]
-    message = (
-        f"{split}: the scores of rows {shown(ids)} are off the scale of {lowest:g} to {highest:g} (found {least:g} "
-    )
-    message += f"to {most:g}); set options.lowest and options.highest to the scale's ends"
-    return [RowProblem(message, "values", {split: ids})]

@@ -40,6 +40,13 @@ class Field:
     """Held back from the model: for the loss and the evaluation only."""
 
 
+def label_field(kind: str, size: int) -> Field:
+    """`labels` by their kind: an id a row, any number of ids (`multi_label`) out of `size`, or a number."""
+    if kind == "multi_label":
+        return Field("labels", "set", "float32", size=size, target=True)
+    return Field("labels", "row", "float32" if kind == "regression" else "int64", target=True)
+
+
 @dataclass
 class Batch:
     """What one forward pass gets.
@@ -53,6 +60,10 @@ class Batch:
     targets: dict[str, "torch.Tensor"]
     lengths: np.ndarray
     sizes: np.ndarray
+
+    def by_example(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values [sequences, ...] as an array an example, [its sequences, ...]."""
+        return np.split(values, np.cumsum(self.sizes)[:-1])
 
     def pin(self) -> "Batch":
         """The same batch in page-locked memory, from which a copy to a device needs no waiting."""

@@ -105,6 +105,17 @@ def conversations(columns: Mapping[str, list[Any]]) -> tuple[list[list[Message]]
     return talks, [bool(reply) for reply in completions]
 
 
+def compared(columns: Mapping[str, list[Any]], replies: Sequence[str]) -> list[list[Message]]:
+    """Each row's conversations one after another, one with each of its replies.
+
+    Args:
+        columns: `replies`, and perhaps `prompt`.
+    """
+    prompts = columns.get("prompt") or [None] * len(columns[replies[0]])
+    table = zip(prompts, *(columns[name] for name in replies), strict=True)
+    return [conversation(prompt, reply) for prompt, *row in table for reply in row]
+
+
 def asked(talk: Sequence[Message]) -> list[Message]:
     """What there is to reply to: all before the assistant's turn at the end, if there is one."""
     kept = list(talk)

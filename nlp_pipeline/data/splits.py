@@ -34,6 +34,11 @@ class Splits:
     notes: list[str] = field(default_factory=list)
     """What was done that a user should know: rows left out, rows carved, …"""
 
+    @property
+    def parts(self) -> "dict[str, datasets.Dataset]":
+        """The splits that there are, by their names."""
+        return {name: rows for name in SPLITS if (rows := getattr(self, name)) is not None}
+
 
 def load_splits(
     data: DataConfig,

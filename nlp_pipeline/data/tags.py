@@ -120,6 +120,10 @@ class TagReader:
         by_name = named(tags, self.names)
         return repair(by_name) if self.entities else by_name
 
+    def every(self, rows: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The tags of each row."""
+        return [self(tags) for tags in rows]
+
     def problems(
         self, rows: Sequence[Sequence[str]], row_ids: Sequence[str], split: str
     ) -> tuple[list[str], str | None]:
@@ -183,27 +187,30 @@ def word_tags(words: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def tags_by_word(
-    ids: Sequence[np.ndarray], tokens: Sequence[Sequence[str]], names: Sequence[str], usual: str
+    ids: Sequence[np.ndarray], tokens: Sequence[Sequence[str]], names: Sequence[str], outside: str
 ) -> list[list[str]]:
     """A tag for each word of each row.
 
     Args:
         ids: int64[words] a row, -1 for a word without a tag; words beyond the maximum length are missing.
-        usual: the tag of a word without one.
+        outside: the tag of a word without one; the first of `names` where it is none of them.
     """
-    result = []
+    usual, result = outside if outside in names else names[0], []
     for row, words in zip(ids, tokens, strict=True):
         tags = [names[i] if i >= 0 else usual for i in row]
         result.append(tags + [usual] * (len(words) - len(tags)))
     return result
 
 
-def entity_records(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
-    """The entities of one row with their text."""
-    return [
+def tag_record(words: Sequence[str], tags: list[str], spelled: bool) -> dict[str, Any]:
+    """A row's tags, and with their text the entities where tags spell some."""
+    if not spelled:
+        return {"prediction": tags}
+    found = [
         {"type": kind, "text": " ".join(words[start:end]), "start": start, "end": end}
         for kind, start, end in entities(tags)
     ]
+    return {"prediction": tags, "entities": found}
 
 
 def usual_tags(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> tuple[dict[str, str], str]:

@@ -46,7 +46,7 @@ def card_text(recipe: "Recipe", results: Mapping[str, Any]) -> str:
     if recipe.config.model.name.count("/") == 1 and ":" not in recipe.config.model.name:
         header["base_model"] = recipe.config.model.name
     assert recipe.splits is not None
-    counts = {s: len(r) for s in ("train", "validation", "test") if (r := getattr(recipe.splits, s)) is not None}
+    counts = {split: len(rows) for split, rows in recipe.splits.parts.items()}
     baseline = results.get("baseline") or {"name": "none", "scores": {}}
     intervals = results.get("intervals") or {}
     rows = "\n".join(

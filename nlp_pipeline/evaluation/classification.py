@@ -1,6 +1,7 @@
 """From a classifier's logits to labels: probabilities, records, outputs for the metrics, and what is a close call."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,50 +24,80 @@ def probabilities(values: Sequence[np.ndarray], kind: Kind, width: int) -> np.nd
     return exponents / exponents.sum(-1, keepdims=True)
 
 
-def close_calls(values: Sequence[np.ndarray], kind: Kind, threshold: float) -> np.ndarray | None:
-    """int64[n], rows whose best label (or whose nearest to the threshold) leads by little; a number is never sure."""
-    if kind == "regression":
-        return None
-    if not len(values):
-        return np.zeros(0, np.int64)
-    logits = np.stack(values)
-    spread = logits.max(-1) - logits.min(-1)
-    if kind == "single_label":
-        ordered = np.partition(logits, -2, axis=-1)
-        lead = ordered[:, -1] - ordered[:, -2]
-    else:
-        lead = np.abs(logits - np.log(threshold / (1 - threshold))).min(-1)
-    return np.flatnonzero(lead <= CLOSE * spread)
-
-
-def label_record(scores: np.ndarray, kind: Kind, names: tuple[str, ...], threshold: float) -> dict[str, Any]:
-    """A number, a label with its probability, or the labels above the threshold."""
-    if kind == "regression":
-        return {"prediction": float(scores[0])}
-    if kind == "single_label":
-        best = int(scores.argmax())
-        return {"prediction": names[best], "score": float(scores[best])}
-    chosen = np.flatnonzero(scores >= threshold)
-    return {"prediction": [names[i] for i in chosen], "scores": {names[i]: float(scores[i]) for i in chosen}}
-
-
-def label_outputs(
-    scores: np.ndarray, given: Sequence[Any], kind: Kind, labels: Labels | None, threshold: float
-) -> Outputs:
-    """Predictions beside what rows were given: ids, 0/1 rows or numbers.
+@dataclass(frozen=True)
+class Answers:
+    """What logits say of rows, by the kind of label: one each, any number (`multi_label`), or a number (`regression`).
 
     Args:
-        scores: [rows, labels] probabilities, or [rows, 1] numbers.
-        given: a label, a list of labels, or a number a row.
+        labels: None where there are no names.
+        threshold: several labels, the probability from which on one is predicted.
     """
-    if labels is None:
-        return Outputs("regression", scores[:, 0].astype(np.float64), np.asarray(given, np.float64))
-    if kind == "single_label":
-        return Outputs("single_label", scores.argmax(-1), labels.encode(given), scores, labels.names)
-    references = np.zeros(scores.shape, bool)
-    for i, names in enumerate(given):
-        references[i, labels.encode(names)] = True
-    return Outputs("multi_label", scores >= threshold, references, scores, labels.names)
+
+    kind: Kind
+    labels: Labels | None
+    threshold: float = 0.5
+
+    def scores(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """[rows, labels] probabilities, or the numbers themselves [rows, 1]."""
+        return probabilities(logits, self.kind, len(self.labels or (0,)))
+
+    def close_calls(self, logits: Sequence[np.ndarray]) -> np.ndarray | None:
+        """int64[n], rows whose best label (or nearest to the threshold) leads by little; a number is never sure."""
+        if self.kind == "regression":
+            return None
+        if not len(logits):
+            return np.zeros(0, np.int64)
+        table = np.stack(logits)
+        spread = table.max(-1) - table.min(-1)
+        if self.kind == "single_label":
+            ordered = np.partition(table, -2, axis=-1)
+            lead = ordered[:, -1] - ordered[:, -2]
+        else:
+            lead = np.abs(table - np.log(self.threshold / (1 - self.threshold))).min(-1)
+        return np.flatnonzero(lead <= CLOSE * spread)
+
+    def records(self, logits: Sequence[np.ndarray], row_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """For each row a label with its probability, the labels above the threshold, or a number."""
+        return [{"row_id": i, **self._record(row)} for i, row in zip(row_ids, self.scores(logits), strict=True)]
+
+    def _record(self, scores: np.ndarray) -> dict[str, Any]:
+        if self.labels is None:
+            return {"prediction": float(scores[0])}
+        names = self.labels.names
+        if self.kind == "single_label":
+            best = int(scores.argmax())
+            return {"prediction": names[best], "score": float(scores[best])}
+        chosen = np.flatnonzero(scores >= self.threshold)
+        return {"prediction": [names[i] for i in chosen], "scores": {names[i]: float(scores[i]) for i in chosen}}
+
+    def outputs(self, scores: np.ndarray, given: Sequence[Any]) -> Outputs:
+        """Predictions beside what rows were given: ids, 0/1 rows or numbers.
+
+        Args:
+            scores: [rows, labels] probabilities, or [rows, 1] numbers.
+            given: a label, a list of labels, or a number a row.
+        """
+        if self.labels is None:
+            return Outputs("regression", scores[:, 0].astype(np.float64), np.asarray(given, np.float64))
+        if self.kind == "single_label":
+            return Outputs("single_label", scores.argmax(-1), self.labels.encode(given), scores, self.labels.names)
+        references = np.zeros(scores.shape, bool)
+        for i, names in enumerate(given):
+            references[i, self.labels.encode(names)] = True
+        return Outputs("multi_label", scores >= self.threshold, references, scores, self.labels.names)
+
+    def usual(self, given: Sequence[Any]) -> tuple[str, np.ndarray]:
+        """What one would say of any row without reading it, by its name and float[labels]: shares, or the mean.
+
+        Args:
+            given: the training rows' labels, a list each; or numbers, where there are no labels.
+        """
+        if self.labels is None:
+            return "mean of the training rows", np.array([float(np.mean(given))])
+        shares = self.labels.counts(given) / len(given)
+        if self.kind == "multi_label":  # at least the most frequent label, so that F1 is not 0 by silence
+            shares = np.where(shares == shares.max(), np.maximum(shares, self.threshold), shares)
+        return "most frequent label", shares
 
 
 def tag_outputs(
@@ -78,17 +109,3 @@ def tag_outputs(
     flat = [labels.encode([tag for tags in rows for tag in tags]) for rows in (predicted, given)]
     row_of = np.repeat(np.arange(len(given)), [len(tags) for tags in given])
     return Outputs("single_label", flat[0], flat[1], None, labels.names, row_of=row_of)
-
-
-def usual_scores(given: Sequence[Any], kind: Kind, labels: Labels | None, threshold: float) -> tuple[str, np.ndarray]:
-    """What one would say of any row without reading it, by its name and float[labels]: each label's share, or the mean.
-
-    Args:
-        given: the training rows' labels, a list each; or numbers, where there are no labels.
-    """
-    if labels is None:
-        return "mean of the training rows", np.array([float(np.mean(given))])
-    shares = labels.counts(given) / len(given)
-    if kind == "multi_label":  # at least the most frequent label, so that F1 is not 0 by silence
-        shares = np.where(shares == shares.max(), np.maximum(shares, threshold), shares)
-    return "most frequent label", shares

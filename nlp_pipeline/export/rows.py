@@ -74,8 +74,7 @@ def _split_of(recipe: "Recipe", run: Path) -> "tuple[str, datasets.Dataset]":
     except (ValidationError, KeyError) as error:
         raise DataError(f"{RunDirectory(run).recipe} is not what a run writes: {error}") from None
     splits = load_splits(data, recipe.columns(), {}, stratify=recipe.stratify(), gather=recipe.gather)
-    names = ("test", "validation", "train")
-    return next((name, rows) for name in names if (rows := getattr(splits, name)) is not None)
+    return list(splits.parts.items())[-1]
 
 
 def _from_file(recipe: "Recipe", given: str, most: int) -> CheckRows:

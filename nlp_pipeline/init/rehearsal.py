@@ -62,9 +62,5 @@ def _load(config: Config) -> list[str]:
 
     recipe = recipe_class(config).from_config(config)
     splits = recipe.load()
-    counts = [
-        f"{len(rows):,} {name}"
-        for name in ("train", "validation", "test")
-        if (rows := getattr(splits, name)) is not None
-    ]
+    counts = [f"{len(rows):,} {name}" for name, rows in splits.parts.items()]
     return [f"loaded: {', '.join(counts)} rows{recipe.data_note()}", *(f"  {note}" for note in splits.notes)]

@@ -84,8 +84,8 @@ def vector_targets(pooling: "Pooling", weigh: "Callable[[Mapping[str, torch.Tens
     from .embeddings import pooled, unit
 
     def record(outputs: Any, batch: "Batch") -> list[np.ndarray]:
-        vectors = unit(pooled(outputs.last_hidden_state, batch.inputs["attention_mask"], pooling)).cpu().numpy()
-        return np.split(vectors, np.cumsum(batch.sizes)[:-1])
+        vectors = unit(pooled(outputs.last_hidden_state, batch.inputs["attention_mask"], pooling))
+        return batch.by_example(vectors.cpu().numpy())
 
     def loss(outputs: Any, targets: "Mapping[str, torch.Tensor]", temperature: float) -> "torch.Tensor":
         return weigh(targets) * mean_vector_distance(outputs.representations, targets[NAME])

@@ -56,6 +56,21 @@ def sums_and_counts(losses: "torch.Tensor", labels: "torch.Tensor") -> "list[np.
     return list(torch.stack([losses.sum(1), (labels != IGNORED).sum(1).double()], 1).cpu().numpy())
 
 
+def pair_values(scores: "torch.Tensor", labels: "torch.Tensor", reference: "torch.Tensor | None") -> "list[np.ndarray]":
+    """float64[2, 3] a pair of sequences, on the CPU: log-likelihood, tokens, and the reference model's log-likelihood.
+
+    Args:
+        scores: float[2 * pairs], log-likelihoods.
+        labels: int64[2 * pairs, longest]; IGNORED is no token of the reply.
+        reference: float[2 * pairs]; nan is put for those that aren't known.
+    """
+    import torch
+
+    known = torch.full_like(scores, float("nan")) if reference is None else reference
+    columns = scores, (labels != IGNORED).sum(1), known
+    return list(torch.stack([part.double() for part in columns], 1).view(-1, 2, 3).cpu().numpy())
+
+
 def losses_hidden_in_turn(model: Any, batch: "Batch", mask_id: int, folds: int) -> "torch.Tensor":
     """float64[sequences, longest], the cross entropy of each token from a pass in which its word is hidden.
 

@@ -212,8 +212,8 @@ def label_loss_sum(
     """The loss that goes with a kind of label: cross entropy, of `multi_label` binary, of `regression` squared error.
 
     Args:
-        logits: [rows, labels], of a regression [rows, 1].
-        labels: int64[rows], float[rows, labels] of 0 and 1, or float[rows].
+        logits: [rows, labels], of a regression [rows, 1], of words [rows, longest, labels].
+        labels: int64[rows], float[rows, labels] of 0 and 1, float[rows], or int64[rows, longest] with IGNORED.
     """
     if kind == "regression":
         return squared_error_sum(logits.squeeze(-1), labels)
@@ -223,7 +223,7 @@ def label_loss_sum(
 
 
 def label_weight(labels: "torch.Tensor", kind: str, class_weights: "torch.Tensor | None" = None) -> float:
-    """What `label_loss_sum` is divided by for a mean: rows, or the sum of their class weights."""
-    if kind != "single_label" or class_weights is None:
+    """What `label_loss_sum` is divided by for a mean: rows, or the sum of what single labels weigh in it."""
+    if kind in ("regression", "multi_label"):
         return float(len(labels))
     return float(target_weights(labels, class_weights).sum())

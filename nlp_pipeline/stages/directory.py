@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..config.keywords import SPLITS
 from ..config.schema import Config
 from ..errors import START_ANEW, ConfigError
 from ..run_directory import (
@@ -145,8 +144,7 @@ def inputs(recipe: "Recipe") -> dict[str, Any]:
         | {
             "data": {
                 split: {"rows": len(rows), "fingerprint": recipe.splits.fingerprints[split]}
-                for split in SPLITS
-                if (rows := getattr(recipe.splits, split)) is not None
+                for split, rows in recipe.splits.parts.items()
             },
             "model": {"name": recipe.config.model.name, "sha256": weights_hash(recipe.config.model)},
             "recipe_class": file_hash(expanded_path(own.rpartition(":")[0])) if own else None,

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..config.keywords import SPLITS
 from ..data.labels import Labels
 from ..errors import ConfigError
 
@@ -73,10 +72,8 @@ def tokenize_splits(recipe: "Recipe") -> "dict[str, TokenTable]":
     make_encoder(recipe)
     tables = {}
     with recipe.accelerator.main_process_first():
-        for split in SPLITS:
-            rows = getattr(recipe.splits, split)
-            if rows is not None:
-                tables[split] = tokenize_rows(recipe, rows, split, recipe.splits.fingerprints[split])
+        for split, rows in recipe.splits.parts.items():
+            tables[split] = tokenize_rows(recipe, rows, split, recipe.splits.fingerprints[split])
     if recipe.config.teacher is not None:
         from .teaching import with_soft_targets
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.documents import next_token_columns
 from ..data.fields import IGNORED, Field
+from ..evaluation.usage import pipeline_code
 from .language_modeling import LanguageModeling
 
 if TYPE_CHECKING:
@@ -54,7 +55,4 @@ class CausalLanguageModeling(LanguageModeling):
 
     def usage(self) -> str:
         """Generation."""
-        return (
-            'from transformers import pipeline\n\ngenerate = pipeline("text-generation", model="PATH_OF_THIS_FOLDER")\n'
-            'print(generate("The beginning of a text", max_new_tokens=40))'
-        )
+        return pipeline_code("text-generation", "generate", '"The beginning of a text", max_new_tokens=40')

@@ -1,7 +1,7 @@
 """What instruction and preference tuning have in common: conversations, written by a chat template."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config.schema import Section
 from ..data.chat import PLAIN, reply_ends
@@ -9,13 +9,12 @@ from ..data.fields import IGNORED, Field
 from ..data.labels import column
 from ..data.messages import conversation_problems
 from ..errors import ConfigError
+from ..evaluation.usage import pipeline_code
 from ..secrets import expanded_path
 from .language_modeling import LanguageModeling
 
 if TYPE_CHECKING:
     import datasets
-
-    from ..data.splits import Splits
 
 
 class ChatModeling(LanguageModeling):
@@ -24,6 +23,8 @@ class ChatModeling(LanguageModeling):
     pipeline_tag = "text-generation"
     auto_model = "AutoModelForCausalLM"
     lora_task_type = "CAUSAL_LM"
+    replies: ClassVar[tuple[str, ...]]
+    """The columns that hold replies."""
 
     class Options(Section):
         """Settings of tasks on conversations."""
@@ -59,21 +60,12 @@ class ChatModeling(LanguageModeling):
         """The ids that end a reply."""
         return reply_ends(self.encoder.tokenizer)
 
-    def learn(self, splits: "Splits") -> list[str]:
-        """Nothing is learned; every split's conversations are checked."""
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
-
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Conversations in which the assistant says nothing, or not last."""
-        there = [name for name in self.replies() if name in rows.column_names]
+        there = [name for name in self.replies if name in rows.column_names]
         prompts = column(rows, "prompt") if "prompt" in rows.column_names else [None] * len(rows)
         replies = {name: column(rows, name) for name in there}
         return conversation_problems(prompts, replies, column(rows, "row_id"), split)
-
-    def replies(self) -> tuple[str, ...]:
-        """The columns that hold replies."""
-        raise NotImplementedError
 
     def fields(self) -> tuple[Field, ...]:
         """Tokens, and the one after each where it is the assistant's."""
@@ -81,10 +73,8 @@ class ChatModeling(LanguageModeling):
 
     def usage(self) -> str:
         """Generation."""
-        return (
-            'from transformers import pipeline\n\ngenerate = pipeline("text-generation", model="PATH_OF_THIS_FOLDER")\n'
-            'print(generate([{"role": "user", "content": "a question of your own"}], max_new_tokens=100))'
-        )
+        asked = '[{"role": "user", "content": "a question of your own"}]'
+        return pipeline_code("text-generation", "generate", f"{asked}, max_new_tokens=100")
 
 
 def read_template(given: str) -> str:

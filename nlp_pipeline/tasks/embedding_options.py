@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field as Setting
 
 from ..config import Config
+from ..config.checks import smoothing_problems
 from ..config.schema import Section
+from ..data.scores import scale_problems
 
 LOSSES = {
     "pairs": ("in_batch_negatives",),
@@ -68,8 +70,4 @@ class EmbeddingOptions(Section):
             )
         if self.hard_negatives and self.rows != "pairs":
             problems.append("options.hard_negatives: only pairs have negatives; leave it out")
-        if self.lowest >= self.highest:
-            problems.append(f"options.highest: found {self.highest}, expected more than lowest ({self.lowest})")
-        if config.training.label_smoothing:
-            problems.append("training.label_smoothing: has no meaning for embeddings; leave it out")
-        return problems
+        return problems + scale_problems(self.lowest, self.highest) + smoothing_problems(config, "embeddings")

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field as Setting
 
-from ..data.labels import Labels, column, require_labels
-from ..data.text_groups import COLUMNS
-from ..evaluation.classification import close_calls, label_outputs, label_record, probabilities
+from ..data.labels import column
+from ..data.text_groups import COLUMNS, sole_labels
+from ..evaluation.classification import Answers
+from ..evaluation.embeddings import starting_values
 from ..evaluation.metrics import Kind, Outputs
+from ..evaluation.usage import LOGISTIC_HEAD
 from ..modeling.logistic_head import LogisticHead
+from .classification import Classification
+from .embedding import Embedding
 from .embedding_options import EmbeddingOptions
-from .sentence_embedding import SentenceEmbedding
 
 if TYPE_CHECKING:
     import datasets
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from ..data.splits import Splits
 
 
-class FewShotClassification(SentenceEmbedding):
+class FewShotClassification(Embedding, Classification):
     """A label a text, from a few texts a label (in the manner of SetFit, Tunstall et al. 2022, arXiv:2209.11055).
 
     The embedding learns which texts have the same label. Before each evaluation and at the end a logistic regression is
@@ -31,7 +34,7 @@ class FewShotClassification(SentenceEmbedding):
     task = "few-shot-classification"
     pipeline_tag = "text-classification"
     column_names = frozenset(column.name for column in COLUMNS["labelled"])
-    options_after_tokenization = SentenceEmbedding.options_after_tokenization | {"regularization"}
+    options_after_tokenization = Embedding.options_after_tokenization | {"regularization"}
     summary = "one label for a text, from a few texts a label: contrastive training, then a logistic head"
     head: LogisticHead
 
@@ -56,27 +59,18 @@ class FewShotClassification(SentenceEmbedding):
         return ("accuracy", "f1_macro")
 
     def learn(self, splits: "Splits") -> list[str]:
-        """Label names from the training rows."""
-        if splits.train is None:
-            return []
-        every = [column(part, "label") for part in (splits.train, *(getattr(splits, name) for name in self.carved()))]
-        self.labels = Labels.from_values(name for part in every for name in part)
-        require_labels(self.labels, "label")
-        return super().learn(splits)
+        """Label names from the training rows, of which some have to share a label."""
+        problems = super().learn(splits)
+        return problems if splits.train is None else sole_labels(splits.train) + problems
 
-    def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
-        """Labels that training never showed."""
-        given = [[name] for name in column(rows, "label")]
-        return self.labels.check(given, column(rows, "row_id"), split) if self.labels else []
-
-    def model_settings(self) -> dict[str, Any]:
-        """The label names."""
-        return self.labels.model_settings() if self.labels else {}
+    def labels_of(self, rows: "datasets.Dataset") -> list[list[str]]:
+        """One a row."""
+        return [[label] for label in column(rows, self.target)]
 
     def restore(self, model_config: Any) -> None:
-        """Label names from the model's config, the head from beside it."""
+        """The head too, from beside the model."""
+        super().restore(model_config)
         assert self._model_folder is not None
-        self.labels = Labels.from_model_config(model_config)
         self.head = LogisticHead.load(self._model_folder)
 
     def fit_rest(self, model: Any) -> None:
@@ -88,20 +82,17 @@ class FewShotClassification(SentenceEmbedding):
 
     def _fitted(self, values: Sequence[np.ndarray]) -> LogisticHead:
         assert self.splits is not None
-        assert self.labels is not None
-        labels = self.labels.encode(column(self.splits.train, "label"))
-        return LogisticHead.fit(np.concatenate(values), labels, len(self.labels), self.options.regularization)
+        known = self.known_labels
+        labels = known.encode(column(self.splits.train, self.target))
+        return LogisticHead.fit(np.concatenate(values), labels, len(known), self.options.regularization)
 
     def unsure(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
         """Close calls."""
-        return close_calls([self.head(row)[0] for row in values], self.kind, 0.5)
+        return self._answers.close_calls(self._logits(values, self.head))
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """A label with its probability."""
-        assert self.labels is not None
-        names, scores = self.labels.names, self._scores(values, self.head)
-        table = zip(column(rows, "row_id"), scores, strict=True)
-        return [{"row_id": i, **label_record(row, self.kind, names, 0.5)} for i, row in table]
+        return self._answers.records(self._logits(values, self.head), column(rows, "row_id"))
 
     def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
         """Label ids."""
@@ -109,8 +100,6 @@ class FewShotClassification(SentenceEmbedding):
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """A head on the embeddings of the starting model as it was."""
-        from ..evaluation.embeddings import starting_values
-
         embed = starting_values(self)
         head = self._fitted(embed(train))
         return "a head on the model before training", lambda rows: self._outputs(embed(rows), rows, head)
@@ -121,24 +110,17 @@ class FewShotClassification(SentenceEmbedding):
         if hasattr(self, "head"):
             self.head.save(folder)
 
+    @property
+    def _answers(self) -> Answers:
+        return Answers(self.kind, self.known_labels)
+
     def _outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset", head: LogisticHead) -> Outputs:
-        return label_outputs(self._scores(values, head), column(rows, "label"), self.kind, self.labels, 0.5)
+        return self._answers.outputs(self._answers.scores(self._logits(values, head)), column(rows, self.target))
 
-    def _scores(self, values: Sequence[np.ndarray], head: LogisticHead) -> np.ndarray:
-        """Probabilities [rows, labels]."""
-        return probabilities([head(row)[0] for row in values], self.kind, len(self.labels or ()))
-
-    def predicts(self) -> str:
-        """For the card."""
-        return ", ".join(f"`{name}`" for name in self.labels.names[:100]) if self.labels else self.summary
+    def _logits(self, values: Sequence[np.ndarray], head: LogisticHead) -> list[np.ndarray]:
+        """float[labels] a row."""
+        return [head(row)[0] for row in values]
 
     def usage(self) -> str:
         """With sentence-transformers; the head is a matrix and a vector."""
-        return (
-            "from safetensors.numpy import load_file\n"
-            "from sentence_transformers import SentenceTransformer\n\n"
-            'model = SentenceTransformer("PATH_OF_THIS_FOLDER")\n'
-            'head = load_file("PATH_OF_THIS_FOLDER/logistic_head.safetensors")\n'
-            'logits = model.encode(["a text of your own"]) @ head["weight"].T + head["bias"]\n'
-            "print([model[0].auto_model.config.id2label[i] for i in logits.argmax(1)])"
-        )
+        return LOGISTIC_HEAD

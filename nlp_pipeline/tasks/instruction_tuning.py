@@ -27,6 +27,7 @@ class InstructionTuning(ChatModeling, GeneratedText):
 
     task = "instruction-tuning"
     column_names = frozenset({"prompt", "completion"})
+    replies = ("completion",)
     options_after_tokenization = frozenset({"samples", "scores", "answer_after"})
     summary = "the assistant's reply to a prompt or a conversation"
 
@@ -47,10 +48,6 @@ class InstructionTuning(ChatModeling, GeneratedText):
         """The prompt, or a whole conversation in which every turn of the assistant counts; and the completion."""
         completion = Column("completion", "reply", COMPLETION, required=False, is_label=True)
         return Column("prompt", "messages", PROMPT), completion
-
-    def replies(self) -> tuple[str, ...]:
-        """The completion."""
-        return ("completion",)
 
     def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
         """A sequence a conversation; what follows a completion's prompt counts, else every turn of the assistant."""

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import Config
+from ..config.checks import smoothing_problems
 from ..data.choices import choice_problems, places
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
 from ..data.token_table import grouped
 from ..evaluation.metrics import Kind, Outputs
+from ..evaluation.usage import MULTIPLE_CHOICE
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from ..config.schema import Section
     from ..data.fields import Batch
-    from ..data.splits import Splits
     from ..data.tokenization import Encoder
 
 PROMPT = ("question", "context", "ctx", "sent1", "premise", "text", "stem")
@@ -51,8 +52,7 @@ class MultipleChoice(Recipe):
     @classmethod
     def check_options(cls, config: Config, options: "Section") -> list[str]:
         """Smoothing needs a fixed set of classes."""
-        smoothed = config.training.label_smoothing
-        return ["training.label_smoothing: has no meaning for choices; leave it out"] if smoothed else []
+        return smoothing_problems(config, "choices")
 
     def columns(self) -> tuple[Column, ...]:
         """The prompt, the list of choices, and the right one: its place from 0 on, its letter, or its text."""
@@ -61,11 +61,6 @@ class MultipleChoice(Recipe):
             Column("choices", "texts", CHOICES),
             Column("label", "label", ANSWER, is_label=True),
         )
-
-    def learn(self, splits: "Splits") -> list[str]:
-        """Nothing is learned; every split's labels are checked."""
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Labels that are none of their row's choices, and rows with nothing to choose from."""
@@ -141,11 +136,4 @@ class MultipleChoice(Recipe):
 
     def usage(self) -> str:
         """transformers has no pipeline for this task."""
-        return (
-            "from transformers import AutoModelForMultipleChoice, AutoTokenizer\n\n"
-            'tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")\n'
-            'model = AutoModelForMultipleChoice.from_pretrained("PATH_OF_THIS_FOLDER")\n'
-            'choices = ["one choice", "another one"]\n'
-            'inputs = tokenizer(["the prompt"] * len(choices), choices, padding=True, return_tensors="pt")\n'
-            "print(model(**{name: tensor[None] for name, tensor in inputs.items()}).logits)"
-        )
+        return MULTIPLE_CHOICE

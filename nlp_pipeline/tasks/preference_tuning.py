@@ -12,7 +12,7 @@ from ..data.chat import encode_chats
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
-from ..data.messages import conversation
+from ..data.messages import compared
 from ..data.token_table import grouped
 from ..evaluation.metrics import Kind, Outputs
 from ..evaluation.preferences import pair_record, preference_outputs, reference_column, rewards
@@ -37,7 +37,8 @@ class PreferenceTuning(ChatModeling):
     """Pairs of replies to a prompt. The reference model, the one that training starts from, reads them once."""
 
     task = "preference-tuning"
-    column_names = frozenset({"prompt", "chosen", "rejected"})
+    column_names = frozenset({"prompt", *SIDES})
+    replies = SIDES
     options_after_tokenization = frozenset({"loss", "beta", "label_smoothing", "reference"})
     summary = "replies like those that people chose, rather than those that they rejected"
 
@@ -81,20 +82,14 @@ class PreferenceTuning(ChatModeling):
         prompt = Column("prompt", "messages", ("question", "instruction", "input"), required=False)
         return prompt, Column("chosen", "reply"), Column("rejected", "reply")
 
-    def replies(self) -> tuple[str, ...]:
-        """Both."""
-        return SIDES
-
     def fields(self) -> tuple[Field, ...]:
         """Tokens and targets of both, and the reference model's log-likelihood of each."""
         return *super().fields(), Field("reference", "sequence", "float32", target=True)
 
     def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
         """The chosen and the rejected reply after the prompt, two sequences an example; the last turn counts."""
-        columns = {"prompt": [None] * len(rows), **rows.to_pydict()}
-        table = zip(*(columns[name] for name in ("prompt", *SIDES)), strict=True)
-        talks = [conversation(prompt, reply) for prompt, *pair in table for reply in pair]
-        ids = [row_id for row_id in columns["row_id"] for _ in SIDES]
+        talks = compared(rows.to_pydict(), SIDES)
+        ids = [row_id for row_id in rows.column("row_id").to_pylist() for _ in SIDES]
         return grouped(encode_chats(encoder, talks, ids, [True] * len(talks), together=2), [2] * len(rows))
 
     def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
@@ -138,12 +133,9 @@ class PreferenceTuning(ChatModeling):
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """float64[2, 3] a pair: log-likelihood, tokens, and the reference model's log-likelihood (nan if unknown)."""
-        import torch
+        from ..modeling.heads import pair_values
 
-        scores, labels = outputs.scores.double(), batch.targets["labels"]
-        known = batch.targets.get("reference", torch.full_like(scores, float("nan")))
-        table = torch.stack([scores, (labels >= 0).sum(1).double(), known.double()], 1)
-        return list(table.view(-1, 2, 3).cpu().numpy())
+        return pair_values(outputs.scores, batch.targets["labels"], batch.targets.get("reference"))
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """How much likelier the chosen reply is, both log-likelihoods in nats, and both rewards where known."""

@@ -67,10 +67,9 @@ class QuestionAnswering(Recipe):
 
     def learn(self, splits: "Splits") -> list[str]:
         """Whether there are questions without an answer: only then is none predicted."""
-        parts = {name: rows for name in ("train", "validation", "test") if (rows := getattr(splits, name)) is not None}
-        if "train" in parts and not all(column(parts["train"], "answers")):
+        if splits.train is not None and not all(column(splits.train, "answers")):
             self.tuned = {"null_threshold": 0.0}
-        return [problem for split, rows in parts.items() for problem in self.check_labels(rows, split)]
+        return super().learn(splits)
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Answers that don't stand in their context where they should."""

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..config import Config
+from ..config.checks import smoothing_problems
 from ..config.schema import Section
-from ..data.candidates import candidate_problems, candidates_of, query_pairs, ranking_record, score_problems
+from ..data.candidates import COLUMNS, candidate_problems, candidates_of, query_pairs, ranking_record, scored_texts
 from ..data.columns import Column
 from ..data.fields import Field
 from ..data.labels import column
+from ..data.scores import scale_problems, score_problems
 from ..data.token_table import grouped
 from ..evaluation.metrics import Kind, Outputs
+from ..evaluation.usage import CROSS_ENCODER
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,22 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..data.fields import Batch
-    from ..data.splits import Splits
     from ..data.tokenization import Encoder
-
-QUERY = Column("query", "text", ("anchor", "question", "sentence1", "premise"))
-COLUMNS = {
-    "lists": (
-        QUERY,
-        Column("positives", "texts", ("positive", "candidates", "documents", "passages")),
-        Column("negatives", "texts", ("negative", "hard_negatives"), required=False),
-    ),
-    "pairs": (
-        QUERY,
-        Column("text", "text", ("document", "passage", "answer", "sentence2", "hypothesis")),
-        Column("score", "number", ("label", "relevance", "similarity"), is_label=True),
-    ),
-}
 
 
 class Reranking(Recipe):
@@ -81,20 +69,11 @@ class Reranking(Recipe):
         problems = []
         if options.rows == "pairs" and options.loss in ("listwise", "pairwise"):
             problems.append(f"options.loss: {options.loss} compares a query's texts; pairs have pointwise")
-        if options.lowest >= options.highest:
-            problems.append(f"options.highest: found {options.highest}, expected more than lowest ({options.lowest})")
-        if config.training.label_smoothing:
-            problems.append("training.label_smoothing: has no meaning for scores; leave it out")
-        return problems
+        return problems + scale_problems(options.lowest, options.highest) + smoothing_problems(config, "scores")
 
     def columns(self) -> tuple[Column, ...]:
         """A query with lists of texts, or with one text and its score."""
         return COLUMNS[self.options.rows]
-
-    def learn(self, splits: "Splits") -> list[str]:
-        """Nothing is learned; every split's rows are checked."""
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Scores off the scale; queries with nothing to tell their answers from."""
@@ -119,14 +98,9 @@ class Reranking(Recipe):
         """The query with each text, as a pair of texts."""
         import pyarrow as pa
 
-        queries = rows.column("query").to_pylist()
-        if self.kind == "regression":
-            texts, relevance = [[text] for text in rows.column("text").to_pylist()], None
-            if "score" in rows.column_names:
-                relevance = [[score] for score in rows.column("score").to_pylist()]
-        else:
-            texts, relevance = candidates_of(rows)
-        columns = grouped(encoder(*query_pairs(queries, texts)).columns(), [len(row) for row in texts])
+        texts, relevance = candidates_of(rows) if self.kind == "ranking" else scored_texts(rows)
+        pairs = query_pairs(rows.column("query").to_pylist(), texts)
+        columns = grouped(encoder(*pairs).columns(), [len(row) for row in texts])
         return columns if relevance is None else columns | {"labels": pa.array(relevance, pa.list_(pa.float32()))}
 
     def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
@@ -143,8 +117,7 @@ class Reranking(Recipe):
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """float32[texts] a query, between 0 and 1."""
-        scores = outputs.logits.squeeze(-1).float().sigmoid().cpu().numpy()
-        return np.split(scores, np.cumsum(batch.sizes)[:-1])
+        return batch.by_example(outputs.logits.squeeze(-1).float().sigmoid().cpu().numpy())
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """The score of a pair; or the best text, and all of them with their scores from the best down."""
@@ -166,8 +139,4 @@ class Reranking(Recipe):
 
     def usage(self) -> str:
         """With sentence-transformers."""
-        return (
-            "from sentence_transformers import CrossEncoder\n\n"
-            'model = CrossEncoder("PATH_OF_THIS_FOLDER")\n'
-            'print(model.predict([("a query", "a text"), ("a query", "another")]))'
-        )
+        return CROSS_ENCODER

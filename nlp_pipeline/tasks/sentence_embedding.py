@@ -1,56 +1,36 @@
 """Sentence embeddings: a vector a text, near those of texts that mean the like."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import Config
-from ..data.candidates import score_problems
-from ..data.columns import Column
-from ..data.fields import Field
 from ..data.labels import column
-from ..data.text_groups import COLUMNS, encoded_groups, keys_of, sole_labels, text_groups
+from ..data.scores import score_problems
+from ..data.text_groups import COLUMNS, sole_labels
 from ..evaluation.embeddings import embedding_outputs, embedding_record, starting_values
 from ..evaluation.metrics import Kind, Outputs
-from ..modeling.distillation import teacher_pooling, vector_teacher_problems
-from ..recipe import Recipe
+from ..evaluation.usage import EMBEDDING
+from .embedding import Embedding
 from .embedding_options import EmbeddingOptions
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
-    import torch
 
-    from ..data.fields import Batch
     from ..data.splits import Splits
-    from ..data.token_table import TokenTable
-    from ..data.tokenization import Encoder
-    from ..modeling.distillation import SoftTargets
-    from ..modeling.embeddings import Pooling
 
 
-class SentenceEmbedding(Recipe):
+class SentenceEmbedding(Embedding):
     """A vector a text, learned from pairs of texts, with a score or without, or from labelled texts."""
 
     task = "sentence-similarity"
-    auto_model = "AutoModel"
-    lora_task_type = "FEATURE_EXTRACTION"
-    library = "sentence-transformers"
-    unused_parameters = ("pooler.*",)
     column_names = frozenset(column.name for columns in COLUMNS.values() for column in columns)
-    options_after_tokenization = frozenset(
-        "loss temperature pooling normalize dimensions hard_negatives margin lowest highest".split()
-    )
     summary = "a vector a text, near those of texts that mean the like (sentence embeddings)"
 
     class Options(EmbeddingOptions):
         """Settings of sentence embeddings."""
 
-    options: EmbeddingOptions
+    options: Options
 
     @property
     def kind(self) -> Kind:
@@ -62,34 +42,10 @@ class SentenceEmbedding(Recipe):
         """By what a row is."""
         return self.options.metrics
 
-    @property
-    def whole_batch(self) -> bool:
-        """All but the regression of cosines compare the texts of a batch with each other, and so may a student."""
-        return self.options.loss_name != "cosine" or self.config.teacher is not None
-
-    @classmethod
-    def check_options(cls, config: Config, options: Any) -> list[str]:
-        """Losses that need other rows, and the like."""
-        return options.problems(config) + vector_teacher_problems(config.teacher)
-
-    def columns(self) -> tuple[Column, ...]:
-        """By what a row is."""
-        return COLUMNS[self.options.rows]
-
-    def input_columns(self) -> tuple[Column, ...]:
-        """A text, or two to compare."""
-        first, second = self.columns()[:2]
-        return (first,) if second.is_label else (first, replace(second, required=False))
-
-    def stratify(self) -> str | None:
-        """By label, where there is one."""
-        return "label" if self.options.rows == "labelled" else None
-
     def learn(self, splits: "Splits") -> list[str]:
         """Nothing is learned; the rows are checked."""
         problems = sole_labels(splits.train) if self.options.rows == "labelled" and splits.train else []
-        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-        return problems + [p for name, rows in parts.items() if rows is not None for p in self.check_labels(rows, name)]
+        return problems + super().learn(splits)
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Scores off the scale, where it matters."""
@@ -97,86 +53,6 @@ class SentenceEmbedding(Recipe):
             return []
         found = column(rows, "score"), self.options.lowest, self.options.highest, column(rows, "row_id")
         return score_problems(*found, split)
-
-    def fields(self) -> tuple[Field, ...]:
-        """A sequence a text, and what tells which of them belong together."""
-        return (
-            Field("input_ids", pad=self.pad_token_id),
-            Field("keys", "sequence", target=True),
-            Field("labels", "row", "float32" if self.options.rows == "scored" else "int64", target=True),
-        )
-
-    def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
-        """Each text by itself; equal texts and equal labels get equal numbers."""
-        import pyarrow as pa
-
-        groups = text_groups(rows, self.text_columns)
-        keys = pa.array(keys_of(text for texts in groups for text in texts))
-        columns = encoded_groups(groups, encoder, keys=keys)
-        if "score" in rows.column_names:
-            columns["labels"] = pa.array(rows.column("score").to_pylist(), pa.float32())
-        elif "label" in rows.column_names:
-            columns["labels"] = pa.array(keys_of(rows.column("label").to_pylist()))
-        return columns
-
-    def preprocess_inputs(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
-        """A text, or two where there are two."""
-        return encoded_groups(text_groups(rows, self.text_columns[:2]), encoder)
-
-    def complete(self, table: "TokenTable", split: str | None = None) -> "TokenTable":
-        """Training rows with the negatives that are mined for them."""
-        from ..stages.mining import with_hard_negatives
-
-        wanted = self.options.hard_negatives if split == "train" else 0
-        return with_hard_negatives(self, table, wanted, self.options.margin) if wanted else table
-
-    def forward(self, model: Any, batch: "Batch") -> Any:
-        """`representations` float32[texts, features], of any length."""
-        from ..modeling.embeddings import pooled
-
-        outputs = model(**batch.inputs)
-        states, mask = outputs.last_hidden_state, batch.inputs["attention_mask"]
-        outputs.representations = pooled(states, mask, self.options.pooling)
-        return outputs
-
-    def has_loss(self, targets: "Mapping[str, torch.Tensor]") -> bool:
-        """Whether it is known which texts belong together."""
-        return "keys" in targets
-
-    def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
-        """By the option, summed over rows."""
-        from ..modeling.contrastive import nested_loss_sum
-
-        options = self.options
-        scale = options.temperature, options.lowest, options.highest
-        return nested_loss_sum(options.loss_name, outputs.representations, targets, options.dimensions, *scale)
-
-    def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
-        """Rows; of labelled texts those that have another one of their label beside them."""
-        from ..modeling.contrastive import with_partners
-
-        if self.options.rows == "labelled":
-            return float(with_partners(targets["labels"]).sum())
-        return float(len(targets["sizes"]))
-
-    def soft_targets(self) -> "SoftTargets":
-        """The teacher's vectors."""
-        from ..modeling.distillation import vector_targets
-
-        return vector_targets(self._teacher_pooling, self.weigh)
-
-    @cached_property
-    def _teacher_pooling(self) -> "Pooling":
-        assert self.config.teacher is not None
-        return teacher_pooling(self.config.teacher) or self.options.pooling
-
-    def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
-        """float32[texts, features] a row."""
-        from ..modeling.embeddings import unit
-
-        vectors = outputs.representations
-        found = (unit(vectors) if self.options.normalize else vectors).cpu().numpy()
-        return np.split(found, np.cumsum(batch.sizes)[:-1])
 
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """The embedding of a text; of two the cosine."""
@@ -191,26 +67,10 @@ class SentenceEmbedding(Recipe):
         embed = starting_values(self)
         return "the model before training", lambda rows: self.outputs(embed(rows), rows)
 
-    def write_beside(self, model: Any, folder: Path) -> None:
-        """What sentence-transformers reads."""
-        from ..modeling.embeddings import write_modules
-
-        write_modules(folder, model, self.encoder.max_length, self.options.pooling, self.options.normalize)
-
-    @property
-    def text_columns(self) -> tuple[str, ...]:
-        """The names of the columns that hold texts."""
-        return tuple(c.name for c in self.columns() if c.kind in ("text", "texts"))
-
     def predicts(self) -> str:
         """For the card."""
         return "a vector a text"
 
     def usage(self) -> str:
         """With sentence-transformers."""
-        return (
-            "from sentence_transformers import SentenceTransformer\n\n"
-            'model = SentenceTransformer("PATH_OF_THIS_FOLDER")\n'
-            'vectors = model.encode(["a text", "another one"])\n'
-            "print(model.similarity(vectors, vectors))"
-        )
+        return EMBEDDING

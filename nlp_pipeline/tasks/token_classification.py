@@ -5,20 +5,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..config.keywords import SPLITS
 from ..config.schema import Section
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
-from ..data.labels import ClassWeights, Labels, column, label_weights, require_labels
-from ..data.tags import TagReader, entity_records, inside_tag, tags_by_word, token_labels, usual_tags, word_tags
+from ..data.labels import ClassWeights, Labels, column
+from ..data.tags import TagReader, inside_tag, tag_record, tags_by_word, token_labels, usual_tags, word_tags
 from ..evaluation.classification import tag_outputs
 from ..evaluation.metrics import Kind, Outputs
-from ..recipe import Recipe
+from .classification import Classification
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
-    import torch
 
     from ..data.fields import Batch
     from ..data.splits import Splits
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 OUTSIDE = "O"
 
 
-class TokenClassification(Recipe):
+class TokenClassification(Classification):
     """A tag for every word."""
 
     task = "token-classification"
@@ -69,40 +67,30 @@ class TokenClassification(Recipe):
 
     def learn(self, splits: "Splits") -> list[str]:
         """Tag names from the training rows; reports what the tags of every split get wrong."""
-        parts = {split: rows for split in SPLITS if (rows := getattr(splits, split)) is not None}
-        problems = []
-        for split, rows in parts.items():
+        problems: list[str] = []
+        for split, rows in splits.parts.items():
             found, note = self._read.problems(column(rows, "tags"), column(rows, "row_id"), split)
             problems += found
             splits.notes.extend([note] if note else [])
-        if problems or "train" not in parts:
-            return problems
-        tags_of = {split: self._given(rows) for split, rows in parts.items()}
-        names = {tag for split in ("train", *self.carved()) for tags in tags_of[split] for tag in tags}
-        if self.options.label_all_subwords and self.kind == "tags":
-            names |= {inside_tag(tag) for tag in names}
-        self.labels = Labels.from_values(names, first=OUTSIDE)
-        require_labels(self.labels, "tags")
-        self.weights, problems = label_weights(self.options.class_weights, self.labels, tags_of["train"], self.kind)
-        return problems + [p for split in parts if split != "train" for p in self._unseen(parts[split], split)]
+        return problems or super().learn(splits)
+
+    def named(self, names: set[str]) -> Labels:
+        """With what every sub-word is trained on; what says nothing comes first."""
+        inside = self.options.label_all_subwords and self.kind == "tags"
+        return Labels.from_values(names | {inside_tag(tag) for tag in names if inside}, first=OUTSIDE)
+
+    def labels_of(self, rows: "datasets.Dataset") -> list[list[str]]:
+        """The tag of each word."""
+        return self._read.every(column(rows, "tags"))
 
     def check_labels(self, rows: "datasets.Dataset", split: str) -> list[str]:
         """Tags that are malformed, and plain tags that training never showed."""
         problems, _ = self._read.problems(column(rows, "tags"), column(rows, "row_id"), split)
-        return problems or self._unseen(rows, split)
+        return problems or self.unseen(rows, split)
 
-    def _unseen(self, rows: "datasets.Dataset", split: str) -> list[str]:
-        # An entity tag never seen in training counts as missed; a plain one is a slip.
-        plain = self.kind != "tags"
-        return self._known.check(self._given(rows), column(rows, "row_id"), split) if plain else []
-
-    def restore(self, model_config: Any) -> None:
-        """Tag names from the model's config."""
-        self.labels = Labels.from_model_config(model_config)
-
-    def model_settings(self) -> dict[str, Any]:
-        """The head's size and the tag names."""
-        return self._known.model_settings()
+    def unseen(self, rows: "datasets.Dataset", split: str) -> list[str]:
+        """Plain tags alone: an entity's that training never showed counts as missed, a plain one is a slip."""
+        return [] if self.kind == "tags" else super().unseen(rows, split)
 
     def fields(self) -> tuple[Field, ...]:
         """Tokens, the word of each, and its tag's id."""
@@ -119,33 +107,17 @@ class TokenClassification(Recipe):
         columns = encoded.columns() | {"word_ids": encoded.ragged(encoded.word_ids)}
         if "tags" not in rows.column_names:
             return columns
-        read = self._read
-        tags = [read(row) for row in rows.column("tags").to_pylist()]
+        tags = self._read.every(rows.column("tags").to_pylist())
         labels = token_labels(
-            tags, encoded.word_ids, encoded.offsets, self._known.ids, OUTSIDE, self.options.label_all_subwords
+            tags, encoded.word_ids, encoded.offsets, self.known_labels.ids, OUTSIDE, self.options.label_all_subwords
         )
         return columns | {"labels": encoded.ragged(labels)}
-
-    def loss(self, outputs: Any, targets: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
-        """Cross entropy over labelled sub-words, summed."""
-        from ..modeling.losses import cross_entropy_sum
-
-        labels = targets["labels"]
-        smoothing = self.config.training.label_smoothing
-        return cross_entropy_sum(outputs.logits, labels, self.weights_on(labels), smoothing)
-
-    def weigh(self, targets: "Mapping[str, torch.Tensor]") -> float:
-        """Labelled sub-words, or the sum of their tags' weights."""
-        from ..modeling.losses import target_weights
-
-        labels = targets["labels"]
-        return float(target_weights(labels, self.weights_on(labels)).sum())
 
     def soft_targets(self) -> "SoftTargets":
         """The teacher's logits of each token."""
         from ..modeling.distillation import token_targets
 
-        return token_targets(len(self._known))
+        return token_targets(len(self.known_labels))
 
     def collect(self, outputs: Any, batch: "Batch") -> list[np.ndarray]:
         """int64[words] a row: the tag id at each word's first sub-word, -1 for a word without one."""
@@ -155,13 +127,8 @@ class TokenClassification(Recipe):
     def postprocess(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> list[dict[str, Any]]:
         """A tag for every word, and the entities that they spell."""
         tokens = column(rows, "tokens")
-        records = []
-        for row_id, words, tags in zip(column(rows, "row_id"), tokens, self._tags(values, tokens), strict=True):
-            record: dict[str, Any] = {"row_id": row_id, "prediction": tags}
-            if self.kind == "tags":
-                record["entities"] = entity_records(words, tags)
-            records.append(record)
-        return records
+        table = zip(column(rows, "row_id"), tokens, self._tags(values, tokens), strict=True)
+        return [{"row_id": i, **tag_record(words, tags, self.kind == "tags")} for i, words, tags in table]
 
     def outputs(self, values: Sequence[np.ndarray], rows: "datasets.Dataset") -> Outputs:
         """Tag sequences, or each word's tag id."""
@@ -169,7 +136,7 @@ class TokenClassification(Recipe):
 
     def baseline(self, train: "datasets.Dataset") -> "tuple[str, Callable[[datasets.Dataset], Outputs]]":
         """Each word's most frequent tag in the training rows; unknown words get the most frequent tag of all."""
-        table, usual = usual_tags(column(train, "tokens"), self._given(train))
+        table, usual = usual_tags(column(train, "tokens"), self.labels_of(train))
 
         def guess(rows: "datasets.Dataset") -> Outputs:
             return self._outputs([[table.get(word, usual) for word in words] for words in column(rows, "tokens")], rows)
@@ -177,23 +144,12 @@ class TokenClassification(Recipe):
         return "each word's most frequent tag", guess
 
     def _outputs(self, predicted: list[list[str]], rows: "datasets.Dataset") -> Outputs:
-        return tag_outputs(predicted, self._given(rows), self.kind, self._known)
+        return tag_outputs(predicted, self.labels_of(rows), self.kind, self.known_labels)
 
     def _tags(self, values: Sequence[np.ndarray], tokens: Sequence[Sequence[str]]) -> list[list[str]]:
         """A tag for each word; words beyond the maximum length get the tag that says nothing."""
-        names = self._known.names
-        usual = OUTSIDE if OUTSIDE in self._known.ids else names[0]
-        return tags_by_word(values, tokens, names, usual)
-
-    def _given(self, rows: "datasets.Dataset") -> list[list[str]]:
-        read = self._read
-        return [read(tags) for tags in column(rows, "tags")]
+        return tags_by_word(values, tokens, self.known_labels.names, OUTSIDE)
 
     @property
     def _read(self) -> TagReader:
         return TagReader(self.kind == "tags", self.options.tag_names)
-
-    @property
-    def _known(self) -> Labels:
-        assert self.labels is not None, "labels are learned in load()"
-        return self.labels
