@@ -12,7 +12,8 @@ from ..config import Config
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
 from ..data.labels import column
-from ..data.targets import Copied, joined_by_source, pair_columns
+from ..data.languages import Languages
+from ..data.targets import Copied, joined_by_source, marked_pairs, pair_columns
 from .generated_text import GeneratedText
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class SequenceToSequence(GeneratedText):
     options_after_tokenization = frozenset({"samples", "scores"})
     source_names: tuple[str, ...] = ("text", "input", "inputs", "document")
     target_names: tuple[str, ...] = ("targets", "output", "reference", "references")
+    needs_languages = False
+    """Whether a tokenizer of many languages has to be told which two."""
 
     class Options(GeneratedText.Options):
         """Settings of encoder-decoders."""
@@ -39,6 +42,11 @@ class SequenceToSequence(GeneratedText):
         scores: Literal["likelihood", "generated"] = "generated"
         prefix: str = ""
         """What every source begins with, such as `summarize: ` for T5."""
+        source_language: str | None = None
+        """Code of the source's language, as the tokenizer of a model of many languages has it: `eng_Latn` for NLLB,
+        `en_XX` for mBART, `en` for M2M100."""
+        target_language: str | None = None
+        """Code of the target's language; a Marian model of many languages takes it alone: `fra`."""
         max_target_length: int = Setting(128, ge=2)
         """Longest right text in tokens, its end included."""
         copy_pattern: str | None = None
@@ -50,12 +58,24 @@ class SequenceToSequence(GeneratedText):
 
     @classmethod
     def check_options(cls, config: Config, options: Any) -> list[str]:
-        """A pattern that is none."""
+        """A pattern that is none; one language without the other."""
+        problems = []
         try:
             re.compile(options.copy_pattern or "")
         except re.error as error:
-            return [f"options.copy_pattern: {options.copy_pattern!r} is no regular expression: {error}"]
-        return []
+            problems.append(f"options.copy_pattern: {options.copy_pattern!r} is no regular expression: {error}")
+        if options.source_language is not None and options.target_language is None:
+            problems.append("options: found source_language without target_language; give both or neither")
+        return problems
+
+    @property
+    def languages(self) -> Languages:
+        """From which language into which."""
+        return Languages(self.options.source_language, self.options.target_language)
+
+    def ready_tokenizer(self, tokenizer: Any) -> None:
+        """Tell a tokenizer of many languages which two."""
+        self.languages.tell(tokenizer, self.needs_languages)
 
     @property
     def default_metrics(self) -> tuple[str, ...]:
@@ -81,13 +101,9 @@ class SequenceToSequence(GeneratedText):
 
     def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
         """An example a right text; without such one a row."""
-        copied, sources = Copied(self.options.copy_pattern), rows.column("source").to_pylist()
-        right = None
-        if "target" in rows.column_names:
-            pairs = zip(sources, rows.column("target").to_pylist(), strict=True)
-            right = [[copied.marked_target(source, text) for text in texts] for source, texts in pairs]
-        texts = [self.options.prefix + copied.marked(source) for source in sources]
-        return pair_columns(encoder, self.target_encoder(encoder), texts, right)
+        texts, right = marked_pairs(rows, "source", "target", Copied(self.options.copy_pattern))
+        before = self.before_source(encoder)
+        return pair_columns(encoder, self.target_encoder(encoder), [before + text for text in texts], right)
 
     def limits(self) -> str:
         """Of the source and of what is written."""
@@ -98,13 +114,12 @@ class SequenceToSequence(GeneratedText):
         from ..data.tokenization import Encoder
 
         if self._targets is None or self._targets.tokenizer is not encoder.tokenizer:
-            self._for_targets(encoder.tokenizer, True)
-            self._targets = Encoder(encoder.tokenizer, self.options.max_target_length)
-            self._for_targets(encoder.tokenizer, False)
+            self._targets = Encoder(encoder.tokenizer, self.options.max_target_length, target=True)
         return self._targets
 
-    def _for_targets(self, tokenizer: Any, wanted: bool) -> None:
-        """Have the tokenizer set the marks of the target's language, or the source's again."""
+    def before_source(self, encoder: "Encoder") -> str:
+        """What every source begins with: the mark of the target's language, where that is told so, and the prefix."""
+        return self.languages.before_source(encoder.tokenizer) + self.options.prefix
 
     def forward(self, model: Any, batch: "Batch") -> Any:
         """logits [targets, vocabulary]; without right texts [sources, 1, vocabulary], those of the first token."""
@@ -128,7 +143,13 @@ class SequenceToSequence(GeneratedText):
 
     def generation_entries(self) -> dict[str, Any]:
         """Entries of transformers' GenerationConfig that follow from the tokenizer."""
-        return {"eos_token_id": self.encoder.tokenizer.eos_token_id, "pad_token_id": self.pad_token_id}
+        tokenizer = self.encoder.tokenizer
+        first = self.languages.first_token(tokenizer)
+        return {
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": self.pad_token_id,
+            "forced_bos_token_id": first,
+        }
 
     def texts(self, values: Sequence[Any], rows: "datasets.Dataset") -> list[str | None]:
         """What was generated, marks filled."""
@@ -155,7 +176,7 @@ class SequenceToSequence(GeneratedText):
 
     def usage(self) -> str:
         """Generation without this package."""
-        before = f"{self.options.prefix!r} + " if self.options.prefix else ""
+        before = f"{text!r} + " if (text := self.before_source(self.encoder)) else ""
         return (
             "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
             'folder = "PATH_OF_THIS_FOLDER"\n'
@@ -163,24 +184,3 @@ class SequenceToSequence(GeneratedText):
             f'inputs = tokenizer({before}"a text of your own", return_tensors="pt")\n'
             "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))"
         )
-
-
-class TextToText(SequenceToSequence):
-    """Any text from any other: data to text, corrections, paraphrases, answers."""
-
-    task = "text2text-generation"
-    summary = "a text that is written from another"
-
-
-class Summarization(SequenceToSequence):
-    """Summaries of texts."""
-
-    task = "summarization"
-    summary = "a summary of a text"
-    source_names = ("text", "document", "article", "dialogue", "content")
-    target_names = ("summary", "highlights", "abstract")
-
-    @property
-    def default_metrics(self) -> tuple[str, ...]:
-        """ROUGE of the generated summaries."""
-        return ("rouge",) if self.kind == "text" else super().default_metrics

@@ -1,0 +1,176 @@
+"""Marian and M2M100, whose tokenizers only run in Python, fulfil the contract and are told their languages."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from contract import RecipeContract
+from translation_models import ROWS, m2m100_tokenizer, marian_tokenizer, write_model
+
+from nlp_pipeline import ConfigError, Recipe, Summarization, TextToText, Translation
+
+# Of MarianTokenizer where the tests call it themselves; it never calls what it recommends.
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+BOTH_WAYS = {"source_language": "en", "target_language": "de"}
+
+
+@pytest.fixture(scope="module")
+def marian(tmp_path_factory):
+    """Of two languages, each with a vocabulary and embeddings of its own."""
+    folder = tmp_path_factory.mktemp("marian")
+    return write_model(folder / "model", marian_tokenizer(folder / "tokenizer", separate=True), "marian")
+
+
+@pytest.fixture(scope="module")
+def opus(tmp_path_factory):
+    """From English into several languages, one vocabulary for all."""
+    folder = tmp_path_factory.mktemp("opus")
+    return write_model(folder / "model", marian_tokenizer(folder / "tokenizer", ("deu", "nld")), "marian")
+
+
+@pytest.fixture(scope="module")
+def m2m100(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("m2m100")
+    return write_model(folder / "model", m2m100_tokenizer(folder / "tokenizer"), "m2m100")
+
+
+def alone(folder, texts):
+    """What plain transformers makes of texts: nothing is said of languages, the saved model knows them."""
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
+    made = [model.generate(**tokenizer(text, return_tensors="pt")) for text in texts]
+    return [tokenizer.decode(ids[0], skip_special_tokens=True) for ids in made]
+
+
+class TestTranslationByMarian(RecipeContract):
+    recipe = Translation
+    settings = {"generation": {"max_new_tokens": 24}, "options": {"max_target_length": 32}}
+    settings |= {"data": {"columns": {"source": "source", "target": "target"}}}
+    dropout = ("dropout",)
+    packs = False
+    rows = ROWS
+    plain = [row["source"] for row in ROWS[:4]]
+    wrong = [
+        ({"source": " ", "target": "b"}, "empty"),
+        ({"source": "a", "target": ""}, "empty"),
+    ]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, marian):
+        return marian
+
+    def alone(self, folder):
+        return alone(folder, self.plain)
+
+
+class TestTranslationByM2M100(TestTranslationByMarian):
+    settings = {**TestTranslationByMarian.settings, "options": {"max_target_length": 32, **BOTH_WAYS}}
+    dropout = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tiny_model(cls, m2m100):
+        return m2m100
+
+
+def make(task, model, folder, options, steps=1, **settings):
+    return task(
+        model=model, train=ROWS, test=ROWS, dir=str(folder), columns={"source": "source", "target": "target"},
+        max_steps=steps, learning_rate=1e-2, precision="fp32", max_new_tokens=32,
+        options={"max_target_length": 32, **options}, **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["marian", "opus", "m2m100"])
+def test_translations_are_learned(name, request, tmp_path):
+    options = {"marian": {}, "opus": {"target_language": "deu"}, "m2m100": BOTH_WAYS}[name]
+    recipe = make(Translation, request.getfixturevalue(name), tmp_path, options, steps=150)
+    assert recipe.run(progress=False)["scores"]["bleu"] > 60
+    assert recipe.predict([ROWS[0]["source"]])[0]["prediction"] == ROWS[0]["target"]
+
+
+def test_m2m100_is_told_both_languages(m2m100, tmp_path):
+    recipe = make(Translation, m2m100, tmp_path / "run", BOTH_WAYS)
+    recipe.run(progress=False)
+    table, tokenizer = recipe.tables["train"], recipe.encoder.tokenizer
+    assert table.sequences("input_ids", np.arange(1))[0][0] == tokenizer.get_lang_id("en")
+    labels = table.sequences("labels", np.arange(1))[0]
+    assert (labels[0], labels[-1]) == (tokenizer.get_lang_id("de"), tokenizer.eos_token_id)
+    generation = json.loads((recipe.run_directory.model / "generation_config.json").read_text())
+    assert generation["forced_bos_token_id"] == tokenizer.get_lang_id("de")
+
+
+def test_an_opus_model_reads_the_language_before_each_source(opus, tmp_path):
+    recipe = make(Translation, opus, tmp_path / "run", {"target_language": "nld"})
+    recipe.run(progress=False)
+    tokenizer = recipe.encoder.tokenizer
+    mark = tokenizer.convert_tokens_to_ids(">>nld<<")
+    assert mark != tokenizer.unk_token_id
+    ids = recipe.tables["train"].sequences("input_ids", np.arange(len(ROWS)))
+    assert [row[0] for row in ids] == [mark] * len(ROWS)
+    assert all(mark not in row for row in recipe.tables["train"].sequences("labels", np.arange(len(ROWS))))
+    sources = [row["source"] for row in ROWS[:3]]
+    ours = [record["prediction"] for record in recipe.predict(sources)]
+    assert ours == alone(recipe.run_directory.model, [f">>nld<< {text}" for text in sources])
+    assert "'>>nld<< ' + " in (recipe.run_directory.model / "README.md").read_text()
+
+
+@pytest.mark.parametrize("task", [Summarization, TextToText])
+def test_other_tasks_may_name_languages_or_not(task, m2m100, tmp_path):
+    told = make(task, m2m100, tmp_path, {"source_language": "de", "target_language": "de"})
+    told.tokenize()
+    untold = make(task, m2m100, tmp_path, {})
+    untold.tokenize()
+    for recipe, code in ((told, "de"), (untold, "en")):
+        for name in ("input_ids", "labels"):
+            first = recipe.tables["train"].sequences(name, np.arange(1))[0][0]
+            assert first == recipe.encoder.tokenizer.get_lang_id(code), (code, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "pattern"),
+    [
+        ("marian", {"target_language": "deu"}, "no codes of languages; leave them out"),
+        ("opus", {"target_language": "xxx"}, "no language 'xxx'; it has deu, nld"),
+        ("opus", {"target_language": "ned"}, "no language 'ned'; did you mean nld?"),
+        ("opus", {"source_language": "eng", "target_language": "deu"}, "source_language: found 'eng'.*leave it out"),
+        ("m2m100", {}, "needs both"),
+        ("m2m100", {"target_language": "de"}, "needs both"),
+        ("m2m100", {"source_language": "en", "target_language": "deu"}, "no language 'deu'; did you mean de?"),
+    ],
+)
+def test_languages_that_cannot_be_meant(name, options, pattern, request, tmp_path):
+    with pytest.raises(ConfigError, match=pattern):
+        make(Translation, request.getfixturevalue(name), tmp_path, options).tokenize()
+
+
+def test_texts_in_an_unknown_script_are_found_by_the_audit(m2m100, tmp_path):
+    rows = [*ROWS, {"id": "odd", "source": "我的包裹在哪里请告诉我", "target": "wo"}]
+    recipe = Translation(
+        model=m2m100, train=rows, dir=str(tmp_path), columns={"source": "source", "target": "target"}, options=BOTH_WAYS
+    )
+    (found,) = [f for f in recipe.audit().findings if f.check == "unknown_characters"]
+    assert (found.severity, found.rows) == ("warning", ("odd",))
+
+
+@pytest.mark.slow
+def test_a_missing_sentencepiece_is_told_before_a_model_is_loaded(opus, tmp_path):
+    rows, recipe = tmp_path / "rows.jsonl", tmp_path / "recipe.yaml"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    recipe.write_text(
+        f"task: translation\nmodel: {opus}\noptions: {{target_language: deu}}\noutput: {{dir: {tmp_path / 'run'}}}\n"
+        f"data: {{train: {rows}, columns: {{source: source, target: target}}}}\n"
+    )
+    code = "import sys; sys.modules['sentencepiece'] = None; from nlp_pipeline.cli import main; main()"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "train", str(recipe)], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert "needs the package `sentencepiece`: pip install 'nlp-pipeline[translation]'" in answer.stderr
+    assert "Traceback" not in answer.stderr
