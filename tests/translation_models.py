@@ -14,7 +14,7 @@ SIZES = {
 }  # fmt: skip
 
 
-def write_pieces(path, lines, size=90):
+def write_pieces(path, lines, size=120):
     """Train sentencepiece on some lines; the pieces that stand for text."""
     import sentencepiece
 
@@ -29,13 +29,13 @@ def write_pieces(path, lines, size=90):
     return [processor.id_to_piece(i) for i in pieces if not (processor.is_control(i) or processor.is_unknown(i))]
 
 
-def marian_tokenizer(folder, codes=(), separate=False, size=90):
+def marian_tokenizer(folder, codes=(), separate=False):
     """A MarianTokenizer whose files lie in the folder, of both languages or of each its own vocabulary."""
     from transformers import MarianTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
-    source = write_pieces(folder / "source.spm", [row["source"] for row in ROWS], size)
-    target = write_pieces(folder / "target.spm", [row["target"] for row in ROWS], size)
+    source = write_pieces(folder / "source.spm", [row["source"] for row in ROWS])
+    target = write_pieces(folder / "target.spm", [row["target"] for row in ROWS])
     first = ["</s>", "<unk>", *(f">>{code}<<" for code in codes)]
     files = {"source_spm": str(folder / "source.spm"), "target_spm": str(folder / "target.spm")}
     sides = {"vocab": source, "target_vocab_file": target} if separate else {"vocab": [*source, *target]}
@@ -49,13 +49,13 @@ def marian_tokenizer(folder, codes=(), separate=False, size=90):
     return MarianTokenizer(**files, separate_vocabs=separate, model_max_length=64)
 
 
-def m2m100_tokenizer(folder, size=120):
+def m2m100_tokenizer(folder):
     """An M2M100Tokenizer whose files lie in the folder."""
     from transformers import M2M100Tokenizer
     from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES
 
     folder.mkdir(parents=True, exist_ok=True)
-    pieces = write_pieces(folder / "both.model", [row[side] for row in ROWS for side in ("source", "target")], size)
+    pieces = write_pieces(folder / "both.model", [row[side] for row in ROWS for side in ("source", "target")])
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *pieces]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     marks = [f"__{code}__" for code in FAIRSEQ_LANGUAGE_CODES["m2m100"]]  # the published one lists them, too

@@ -5,6 +5,7 @@ import copy
 import hashlib
 import inspect
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from ..errors import ModelError
 from .encoded import Encoded, offsets_of
 
 NOT_WHAT_IT_DOES = ("model_max_length", "name_or_path", "is_local", "local_files_only", "additional_special_tokens")
-"""Settings that a tokenizer is saved with and that change no id; of the last, `extra_special_tokens` has what counts."""
+"""Settings that a tokenizer is saved with and that change no id; what counts of the last is `extra_special_tokens`."""
 BLANK = "▁"
 """What sentencepiece writes for a blank."""
 
@@ -61,12 +62,12 @@ class PythonTokenizer:
         type_ids = pairs is not None and self.has_type_ids
         found = self._call(texts, pairs)
         truncated = np.diff(offsets_of(found["input_ids"])) > self.max_length
-        for row in np.flatnonzero(truncated).tolist():
-            cut = self._call(
-                [texts[row]], None if pairs is None else [pairs[row]], truncation=True, max_length=self.max_length
-            )
-            for name, values in cut.items():
-                found[name][row] = values[0]
+        with without_advice():
+            for row in np.flatnonzero(truncated).tolist():
+                pair = None if pairs is None else [pairs[row]]
+                cut = self._call([texts[row]], pair, truncation=True, max_length=self.max_length)
+                for name, values in cut.items():
+                    found[name][row] = values[0]
         flat = {name: [value for row in rows for value in row] for name, rows in found.items()}
         return Encoded(
             ids=np.array(flat["input_ids"], np.int32),
@@ -115,10 +116,19 @@ class PythonTokenizer:
 
 @contextlib.contextmanager
 def without_advice() -> Iterator[None]:
-    """Marian's tokenizer advises to install a normalizer, which it then never calls."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
-        yield
+    """Leave out what transformers says without need.
+
+    Marian's tokenizer recommends a normalizer, which it then never calls; and of every pair that is cut it is said that
+    the rest isn't returned.
+    """
+    logger = logging.getLogger("transformers.tokenization_python")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _hash(tokenizer: Any) -> str:
