@@ -22,8 +22,8 @@ class Languages:
     source: str | None = None
     target: str | None = None
 
-    def tell(self, tokenizer: Any, needed: bool) -> None:
-        """Set a tokenizer to these languages.
+    def tell(self, tokenizer: Any, needed: bool) -> str | None:
+        """Set a tokenizer to these languages; something to say where it may not be enough, else None.
 
         Args:
             needed: a tokenizer of many languages has to be told; else one that isn't stays as it is.
@@ -31,27 +31,29 @@ class Languages:
         Raises:
             ConfigError: it has no languages, not these, or isn't told enough.
         """
-        given = [code for code in (self.source, self.target) if code is not None]
         codes = language_codes(tokenizer)
-        if not codes:
-            if given:
-                raise ConfigError(f"{BOTH}: this model's tokenizer has no codes of languages; leave them out")
-            return
-        if _marks_sources(tokenizer):
-            if self.source is not None:
-                raise ConfigError(
-                    f"options.source_language: found {self.source!r}, but this model is only told the language that it "
-                    "translates into; leave it out"
-                )
-        elif len(given) == 1 or (needed and not given):
-            raise ConfigError(f"{BOTH}: this model needs both, as codes")
-        if problems := [_unknown(code, codes) for code in given if code not in codes]:
+        if problems := self._problems(tokenizer, codes, needed):
             raise ConfigError(problems)
-        if not _marks_sources(tokenizer):
-            if given:
-                tokenizer.src_lang, tokenizer.tgt_lang = self.source, self.target
-            elif tokenizer.tgt_lang is None:
-                tokenizer.tgt_lang = tokenizer.src_lang
+        if _marks_sources(tokenizer):
+            return _several(codes) if codes and needed and self.target is None else None
+        if self.target is not None:
+            tokenizer.src_lang, tokenizer.tgt_lang = self.source, self.target
+        elif codes and tokenizer.tgt_lang is None:
+            tokenizer.tgt_lang = tokenizer.src_lang
+        return None
+
+    def _problems(self, tokenizer: Any, codes: dict[str, int], needed: bool) -> list[str]:
+        given = [code for code in (self.source, self.target) if code is not None]
+        if not codes:
+            return [f"{BOTH}: this model's tokenizer has no codes of languages; leave them out"] if given else []
+        if _marks_sources(tokenizer) and self.source is not None:
+            return [
+                f"options.source_language: found {self.source!r}, but this model is only told the language that it "
+                "translates into; leave it out"
+            ]
+        if not _marks_sources(tokenizer) and (len(given) == 1 or (needed and not given)):
+            return [f"{BOTH}: this model needs both, as codes"]
+        return [_unknown(code, codes) for code in given if code not in codes]
 
     def before_source(self, tokenizer: Any) -> str:
         """What each source begins with, such as `>>fra<< `; nothing for tokenizers that set their marks themselves."""
@@ -67,7 +69,7 @@ class Languages:
 def language_codes(tokenizer: Any) -> dict[str, int]:
     """The languages that a tokenizer can be told, each with the id of its token."""
     if _marks_sources(tokenizer):
-        return {mark[2:-2]: tokenizer.encoder[mark] for mark in tokenizer.supported_language_codes}
+        return {token[2:-2]: i for token, i in tokenizer.encoder.items() if token[:2] == ">>" and token[-2:] == "<<"}
     if not hasattr(tokenizer, "_switch_to_target_mode"):
         return {}
     if hasattr(tokenizer, "get_lang_id"):  # M2M100 writes the token of `de` as `__de__`
@@ -77,6 +79,13 @@ def language_codes(tokenizer: Any) -> dict[str, int]:
 
 def _marks_sources(tokenizer: Any) -> bool:
     return hasattr(tokenizer, "supported_language_codes")
+
+
+def _several(codes: dict[str, int]) -> str:
+    return (
+        f"languages: this model translates into several ({shown(sorted(codes))}); unless each source begins with a mark "
+        f"such as >>{min(codes)}<<, say which by options.target_language"
+    )
 
 
 def _unknown(code: str, codes: dict[str, int]) -> str:

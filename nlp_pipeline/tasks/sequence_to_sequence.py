@@ -1,20 +1,18 @@
 """Texts from texts by an encoder-decoder: summaries, translations, and whatever else is written from a source."""
 
-import re
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field as Setting
 
 from ..config import Config
 from ..data.columns import Column
 from ..data.fields import IGNORED, Field
 from ..data.labels import column
-from ..data.languages import Languages
-from ..data.targets import Copied, joined_by_source, marked_pairs, pair_columns
+from ..data.targets import joined_by_source, marked_pairs, pair_columns
 from .generated_text import GeneratedText
+from .sequence_to_sequence_options import SequenceToSequenceOptions
 
 if TYPE_CHECKING:
     import datasets
@@ -36,22 +34,8 @@ class SequenceToSequence(GeneratedText):
     needs_languages = False
     """Whether a tokenizer of many languages has to be told which two."""
 
-    class Options(GeneratedText.Options):
+    class Options(SequenceToSequenceOptions):
         """Settings of encoder-decoders."""
-
-        scores: Literal["likelihood", "generated"] = "generated"
-        prefix: str = ""
-        """What every source begins with, such as `summarize: ` for T5."""
-        source_language: str | None = None
-        """Code of the source's language, as the tokenizer of a model of many languages has it: `eng_Latn` for NLLB,
-        `en_XX` for mBART, `en` for M2M100."""
-        target_language: str | None = None
-        """Code of the target's language; a Marian model of many languages takes it alone: `fra`."""
-        max_target_length: int = Setting(128, ge=2)
-        """Longest right text in tokens, its end included."""
-        copy_pattern: str | None = None
-        """A regular expression for parts of a source that are copied into the text as they are, such as names (its
-        first group, or all of it): the model learns where they stand, not how they are spelt."""
 
     options: Options
     _targets: "Encoder | None" = None
@@ -59,23 +43,12 @@ class SequenceToSequence(GeneratedText):
     @classmethod
     def check_options(cls, config: Config, options: Any) -> list[str]:
         """A pattern that is none; one language without the other."""
-        problems = []
-        try:
-            re.compile(options.copy_pattern or "")
-        except re.error as error:
-            problems.append(f"options.copy_pattern: {options.copy_pattern!r} is no regular expression: {error}")
-        if options.source_language is not None and options.target_language is None:
-            problems.append("options: found source_language without target_language; give both or neither")
-        return problems
-
-    @property
-    def languages(self) -> Languages:
-        """From which language into which."""
-        return Languages(self.options.source_language, self.options.target_language)
+        return SequenceToSequenceOptions.problems(options)
 
     def ready_tokenizer(self, tokenizer: Any) -> None:
         """Tell a tokenizer of many languages which two."""
-        self.languages.tell(tokenizer, self.needs_languages)
+        if note := self.options.languages.tell(tokenizer, self.needs_languages):
+            self.reporter.say(note)
 
     @property
     def default_metrics(self) -> tuple[str, ...]:
@@ -101,7 +74,7 @@ class SequenceToSequence(GeneratedText):
 
     def preprocess(self, rows: "pa.Table", encoder: "Encoder") -> "Mapping[str, pa.Array]":
         """An example a right text; without such one a row."""
-        texts, right = marked_pairs(rows, "source", "target", Copied(self.options.copy_pattern))
+        texts, right = marked_pairs(rows, "source", "target", self.options.copied)
         before = self.before_source(encoder)
         return pair_columns(encoder, self.target_encoder(encoder), [before + text for text in texts], right)
 
@@ -119,7 +92,7 @@ class SequenceToSequence(GeneratedText):
 
     def before_source(self, encoder: "Encoder") -> str:
         """What every source begins with: the mark of the target's language, where that is told so, and the prefix."""
-        return self.languages.before_source(encoder.tokenizer) + self.options.prefix
+        return self.options.languages.before_source(encoder.tokenizer) + self.options.prefix
 
     def forward(self, model: Any, batch: "Batch") -> Any:
         """logits [targets, vocabulary]; without right texts [sources, 1, vocabulary], those of the first token."""
@@ -144,18 +117,13 @@ class SequenceToSequence(GeneratedText):
     def generation_entries(self) -> dict[str, Any]:
         """Entries of transformers' GenerationConfig that follow from the tokenizer."""
         tokenizer = self.encoder.tokenizer
-        first = self.languages.first_token(tokenizer)
-        return {
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": self.pad_token_id,
-            "forced_bos_token_id": first,
-        }
+        marks = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": self.pad_token_id}
+        return {**marks, "forced_bos_token_id": self.options.languages.first_token(tokenizer)}
 
     def texts(self, values: Sequence[Any], rows: "datasets.Dataset") -> list[str | None]:
         """What was generated, marks filled."""
-        copied, made = Copied(self.options.copy_pattern), super().texts(values, rows)
-        pairs = zip(column(rows, "source"), made, strict=True)
-        return [None if text is None else copied.filled(source, text) for source, text in pairs]
+        filled, pairs = self.options.copied.filled, zip(self.given(rows), super().texts(values, rows), strict=True)
+        return [None if text is None else filled(source, text) for source, text in pairs]
 
     def given(self, rows: "datasets.Dataset") -> list[str]:
         """The sources."""

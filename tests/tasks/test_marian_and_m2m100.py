@@ -14,6 +14,7 @@ from nlp_pipeline import ConfigError, Summarization, TextToText, Translation
 
 # Of MarianTokenizer where the tests call it themselves; it never calls what it recommends.
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+COLUMNS = {"source": "source", "target": "target"}
 BOTH_WAYS = {"source_language": "en", "target_language": "de"}
 
 
@@ -49,7 +50,7 @@ def alone(folder, texts):
 class TestTranslationByMarian(RecipeContract):
     recipe = Translation
     settings = {"generation": {"max_new_tokens": 24}, "options": {"max_target_length": 32}}
-    settings |= {"data": {"columns": {"source": "source", "target": "target"}}}
+    settings |= {"data": {"columns": COLUMNS}}
     dropout = ("dropout",)
     packs = False
     rows = ROWS
@@ -95,7 +96,7 @@ class TestTranslationByM2M100(TestTranslationByMarian):
 
 def make(task, model, folder, options, steps=1, **settings):
     return task(
-        model=model, train=ROWS, test=ROWS, dir=str(folder), columns={"source": "source", "target": "target"},
+        model=model, train=ROWS, test=ROWS, dir=str(folder), columns=COLUMNS,
         max_steps=steps, learning_rate=1e-2, precision="fp32", max_new_tokens=32,
         options={"max_target_length": 32, **options}, **settings,
     )  # fmt: skip
@@ -137,6 +138,16 @@ def test_an_opus_model_reads_the_language_before_each_source(opus, tmp_path):
     assert "'>>nld<< ' + " in (recipe.run_directory.model / "README.md").read_text()
 
 
+def test_sources_that_bring_their_own_marks_are_left_as_they_are(opus, tmp_path):
+    rows = [{**row, "source": f">>{('deu', 'nld')[i % 2]}<< {row['source']}"} for i, row in enumerate(ROWS)]
+    recipe, said = Translation(model=opus, train=rows, dir=str(tmp_path), columns=COLUMNS), []
+    recipe.reporter.say = said.append
+    recipe.tokenize()
+    assert any("translates into several (deu, nld)" in line for line in said)
+    firsts = {row[0] for row in recipe.tables["train"].sequences("input_ids", np.arange(len(ROWS)))}
+    assert firsts == {recipe.encoder.tokenizer.convert_tokens_to_ids(f">>{code}<<") for code in ("deu", "nld")}
+
+
 @pytest.mark.parametrize("task", [Summarization, TextToText])
 def test_other_tasks_may_name_languages_or_not(task, m2m100, tmp_path):
     told = make(task, m2m100, tmp_path, {"source_language": "de", "target_language": "de"})
@@ -168,9 +179,7 @@ def test_languages_that_cannot_be_meant(name, options, pattern, request, tmp_pat
 
 def test_texts_in_an_unknown_script_are_found_by_the_audit(m2m100, tmp_path):
     rows = [*ROWS, {"id": "odd", "source": "我的包裹在哪里请告诉我", "target": "wo"}]
-    recipe = Translation(
-        model=m2m100, train=rows, dir=str(tmp_path), columns={"source": "source", "target": "target"}, options=BOTH_WAYS
-    )
+    recipe = Translation(model=m2m100, train=rows, dir=str(tmp_path), columns=COLUMNS, options=BOTH_WAYS)
     (found,) = [f for f in recipe.audit().findings if f.check == "unknown_characters"]
     assert (found.severity, found.rows) == ("warning", ("odd",))
 
