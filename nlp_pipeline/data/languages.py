@@ -83,8 +83,8 @@ def _marks_sources(tokenizer: Any) -> bool:
 
 def _several(codes: dict[str, int]) -> str:
     return (
-        f"languages: this model translates into several ({shown(sorted(codes))}); unless each source begins with a mark "
-        f"such as >>{min(codes)}<<, say which by options.target_language"
+        f"languages: this model translates into several ({shown(sorted(codes))}); unless each source begins with "
+        f"a mark such as >>{min(codes)}<<, say which by options.target_language"
     )
 
 

@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from contract import RecipeContract
+from multi_process.launching import TRAIN, launch
 from translation_models import ROWS, m2m100_tokenizer, marian_tokenizer, write_model
 
 from nlp_pipeline import ConfigError, Summarization, TextToText, Translation
@@ -92,6 +94,21 @@ class TestTranslationByM2M100(TestTranslationByMarian):
     @classmethod
     def tiny_model(cls, m2m100):
         return m2m100
+
+
+@pytest.mark.multi_process
+def test_no_layer_is_left_out_by_several_processes(m2m100, tmp_path):
+    rows, recipe = tmp_path / "rows.jsonl", tmp_path / "recipe.yaml"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    settings = {"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5}
+    content = {"task": "translation", "model": {"name": m2m100, "settings": settings}, "options": BOTH_WAYS}
+    content |= {"data": {"train": str(rows), "columns": COLUMNS}, "training": {"max_steps": 6}, "batch": {"size": 4}}
+    recipe.write_text(yaml.safe_dump(content))
+    answer = launch(TRAIN, 2, recipe, f"output.dir={tmp_path / 'run'}")
+    assert answer.returncode == 0, answer.stderr
+    assert "layerdrop: off" in answer.stdout
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert saved["encoder_layerdrop"] == 0.5
 
 
 def make(task, model, folder, options, steps=1, **settings):
