@@ -43,7 +43,7 @@ def main() -> None:
             recipe = TextClassification(model=model, train=rows, max_length=128, cache_dir=cache)
             recipe.load()
             tokenizer = load_tokenizer(recipe.config.model)
-            core = Encoder(tokenizer, 128)._rust
+            core = Encoder(tokenizer, 128)._backend._truncating
             encoders = {
                 "bare tokenizer": functools.partial(tokenizer, truncation=True, max_length=128),
                 "its Rust core": core.encode_batch_fast,

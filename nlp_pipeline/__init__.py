@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from .tasks.question_answering import QuestionAnswering
     from .tasks.reranking import Reranking
     from .tasks.sentence_embedding import SentenceEmbedding
-    from .tasks.sequence_to_sequence import Summarization, TextToText
+    from .tasks.summarization import Summarization
     from .tasks.text_classification import TextClassification
+    from .tasks.text_to_text import TextToText
     from .tasks.token_classification import TokenClassification
     from .tasks.translation import Translation
 
@@ -38,8 +39,8 @@ _PLACES = {
     "PreferenceTuning": "tasks.preference_tuning",
     "QuestionAnswering": "tasks.question_answering",
     "Reranking": "tasks.reranking",
-    "Summarization": "tasks.sequence_to_sequence",
-    "TextToText": "tasks.sequence_to_sequence",
+    "Summarization": "tasks.summarization",
+    "TextToText": "tasks.text_to_text",
     "Translation": "tasks.translation",
     "SentenceEmbedding": "tasks.sentence_embedding",
     "TextClassification": "tasks.text_classification",

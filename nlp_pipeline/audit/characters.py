@@ -5,9 +5,12 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ..data.tokenization import Encoder
 
 CODES = 0x110000
 ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HALFWIDTH": "CJK", "FULLWIDTH": "LATIN", "MODIFIER": ""}
@@ -70,20 +73,16 @@ class Characters:
         return {script: self.count(codes) for script, codes in by_script.items()}
 
 
-def unknown_codes(codes: Iterable[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+def unknown_codes(codes: Iterable[int], encoder: "Encoder") -> tuple[list[int], list[int]]:
     """(unknown, spelled) of some code points: what a tokenizer can't read, and what it spells byte by byte.
 
     Unknown is a character by itself; as part of a word that stands in the vocabulary it may well be read. Spelled is
     what a byte-level vocabulary, or byte fallback, has no token for.
-
-    Args:
-        tokenizer: of transformers, a fast one.
     """
     characters = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
     visible = [c for c in characters if unicodedata.category(c)[0] not in "ZC"]
-    encodings = tokenizer.backend_tokenizer.encode_batch(visible, add_special_tokens=False)
-    pairs = list(zip(visible, encodings, strict=True))
-    unknown = [ord(c) for c, encoding in pairs if tokenizer.unk_token_id in encoding.ids]
+    pairs, lost = list(zip(visible, encoder.pieces(visible), strict=True)), encoder.tokenizer.unk_token_id
+    unknown = [ord(c) for c, encoding in pairs if lost in encoding.ids]
     return unknown, [ord(c) for c, encoding in pairs if _is_spelled(c, encoding.tokens)]
 
 

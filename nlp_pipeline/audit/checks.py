@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -24,17 +24,19 @@ from .texts import (
 )
 from .tokens import TokenCounts, count_tokens
 
+if TYPE_CHECKING:
+    from ..data.tokenization import Encoder
+
 
 @dataclass(frozen=True)
 class Tokenization:
     """How a run turns rows into tokens.
 
-    `preprocess` is the task's, `tokenizer` a fast one of transformers, `limits` the most tokens in words.
+    `preprocess` is the task's, `limits` the most tokens in words.
     """
 
     preprocess: Callable[[pa.Table], Mapping[str, pa.Array]]
-    tokenizer: Any
-    max_length: int
+    encoder: "Encoder"
     limits: str
 
 
@@ -61,10 +63,10 @@ def check_splits(
         findings += check_texts(rows)
         tokens: TokenCounts | None = None
         if tokenization is not None:
-            tokens = count_tokens(rows, tokenization.preprocess, tokenization.max_length)
+            tokens = count_tokens(rows, tokenization.preprocess, tokenization.encoder.max_length)
             findings += check_lengths(rows, tokens, tokenization.limits)
-            unknown, spelled = unknown_codes(characters[split].distinct.tolist(), tokenization.tokenizer)
-            findings += check_known(rows, characters[split], unknown, tokenization.tokenizer)
+            unknown, spelled = unknown_codes(characters[split].distinct.tolist(), tokenization.encoder)
+            findings += check_known(rows, characters[split], unknown, tokenization.encoder)
             findings += check_spelled(rows, characters[split], spelled)
         findings += check_scripts(rows, characters[split], usual)
         findings += check_answers(rows)

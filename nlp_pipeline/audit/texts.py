@@ -1,7 +1,7 @@
 """Checks on the texts of one split: empty, stand-ins for nothing, damaged, over-long, unreadable, in another script."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ from .characters import BROKEN, Characters
 from .findings import Finding, row_list
 from .rows import SplitRows, as_strings
 from .tokens import MOST_LONG, TokenCounts, unknown_share
+
+if TYPE_CHECKING:
+    from ..data.tokenization import Encoder
 
 PLACEHOLDERS = ("nan", "none", "null", "n/a", "#n/a", "<na>")
 """What other programs write where there is nothing."""
@@ -77,7 +80,7 @@ def check_lengths(rows: SplitRows, tokens: TokenCounts, limits: str) -> list[Fin
     return [Finding("over_long", "warning", rows.split, message, rows.rows(where))]
 
 
-def check_known(rows: SplitRows, characters: Characters, unknown: list[int], tokenizer: Any) -> list[Finding]:
+def check_known(rows: SplitRows, characters: Characters, unknown: list[int], encoder: "Encoder") -> list[Finding]:
     """Rows that the tokenizer mostly can't read; an error where that is most of them.
 
     Args:
@@ -86,7 +89,7 @@ def check_known(rows: SplitRows, characters: Characters, unknown: list[int], tok
     """
     suspects = mostly_of(characters, unknown)
     tried = suspects[:MOST_LONG]
-    share = unknown_share(rows.texts.take(pa.array(tried)).to_pylist(), tokenizer) if len(tried) else np.zeros(0)
+    share = unknown_share(rows.texts.take(pa.array(tried)).to_pylist(), encoder) if len(tried) else np.zeros(0)
     lost = tried[share >= MOSTLY]
     if not len(lost):
         return []

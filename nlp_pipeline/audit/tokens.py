@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ from ..data.assembly import ROW_ID
 from ..data.carve import draw
 from ..data.token_table import ROW, token_counts
 from .rows import SplitRows
+
+if TYPE_CHECKING:
+    from ..data.tokenization import Encoder
 
 SAMPLE = 1_000
 """Rows from which the lengths in tokens are told."""
@@ -66,14 +69,10 @@ def _truncated_rows(columns: Mapping[str, pa.Array], rows: int) -> np.ndarray:
     return cut
 
 
-def unknown_share(texts: Sequence[str], tokenizer: Any) -> np.ndarray:
-    """float64[texts], the share of each text's characters, blanks apart, that fall to the unknown token.
-
-    Args:
-        tokenizer: of transformers, a fast one.
-    """
-    encodings = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    shares, unknown = np.zeros(len(texts)), tokenizer.unk_token_id
+def unknown_share(texts: Sequence[str], encoder: "Encoder") -> np.ndarray:
+    """float64[texts], the share of each text's characters, blanks apart, that fall to the unknown token."""
+    encodings = encoder.pieces(texts)
+    shares, unknown = np.zeros(len(texts)), encoder.tokenizer.unk_token_id
     for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
         lost = sum(b - a for (a, b), token in zip(encoding.offsets, encoding.ids, strict=True) if token == unknown)
         shares[i] = lost / max(1, len("".join(text.split())))

@@ -33,8 +33,7 @@ def next_token_columns(encoder: "Encoder", texts: Sequence[str]) -> "dict[str, p
     labels: list[int] = []
     lengths: list[int] = []
     row: list[int] = []
-    for number, encoding in enumerate(encoder.untruncated.encode_batch_fast(list(texts))):
-        found = list(encoding.ids)
+    for number, found in enumerate(encoder.whole(texts)):
         if first is not None and found[:1] != [first]:
             found.insert(0, first)
         if last is not None and found[-1:] != [last]:

@@ -85,6 +85,22 @@ def _mark(number: int) -> str:
     return f"@{number}@"
 
 
+def marked_pairs(
+    rows: "pa.Table", source: str, target: str, copied: Copied
+) -> tuple[list[str], list[list[str]] | None]:
+    """Sources and the right texts of each, marks in place of what is copied; None where there are no right texts.
+
+    Args:
+        rows: with the texts of `source`, and lists of text in `target` where that is known.
+    """
+    sources: list[str] = rows.column(source).to_pylist()
+    marked = [copied.marked(text) for text in sources]
+    if target not in rows.column_names:
+        return marked, None
+    pairs = zip(sources, rows.column(target).to_pylist(), strict=True)
+    return marked, [[copied.marked_target(text, right) for right in texts] for text, texts in pairs]
+
+
 def pair_columns(
     source: "Encoder", target: "Encoder", texts: Sequence[str], right: Sequence[Sequence[str]] | None
 ) -> "dict[str, pa.Array]":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .tokenization import Encoded
+from .encoded import Encoded
 
 if TYPE_CHECKING:
     import pyarrow as pa

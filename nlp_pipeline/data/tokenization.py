@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..secrets import expanded_path
+from .encoded import Encoded
+from .python_tokenizer import PythonTokenizer
+from .rust_tokenizer import RustTokenizer
 from .token_table import SeenIds, TokenTable, measured, read_table
 
 if TYPE_CHECKING:
@@ -25,103 +26,47 @@ if TYPE_CHECKING:
 ROWS_A_BATCH = 1000
 """Enough rows for the tokenizer's threads; the ids of one batch stay in the processor's cache."""
 
-TAKE_FAST = (
-    "expected one with a fast (Rust) form, a tokenizer.json: to translate, take NLLB, mBART-50 or T5 in place of "
-    "Marian or M2M100, which have none"
-)
-"""What to do about a model whose tokenizer only runs in Python."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of a batch of rows, flat: row i is `ids[offsets[i]:offsets[i + 1]]`.
-
-    `type_ids` marks the second text of a pair, `word_ids` the word of each token (-1 for special tokens); both are
-    None when not asked for. `truncated` bool[rows].
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
-    truncated: np.ndarray
-    type_ids: np.ndarray | None = None
-    word_ids: np.ndarray | None = None
-
-    def ragged(self, values: np.ndarray) -> "pa.Array":
-        """A flat array over tokens as an Arrow list column."""
-        import pyarrow as pa
-
-        return pa.ListArray.from_arrays(pa.array(self.offsets), pa.array(values))
-
-    def columns(self) -> dict[str, "pa.Array"]:
-        """The columns that every model takes."""
-        import pyarrow as pa
-
-        columns = {"input_ids": self.ragged(self.ids), "truncated": pa.array(self.truncated)}
-        if self.type_ids is not None:
-            columns["token_type_ids"] = self.ragged(self.type_ids)
-        return columns
-
 
 class Encoder:
-    """A tokenizer set to one maximum length, working on whole batches through the Rust tokenizer directly.
+    """A tokenizer set to one maximum length, working on whole batches: in Rust, or in Python where there is no other.
 
     It works on a copy: the tokenizer that the run saves keeps its own truncation and padding settings. `sha256` is over
     what the tokenizer does, its whole pipeline and vocabulary, not its name, its folder or the maximum length.
+
+    Args:
+        tokenizer: of transformers.
+        target: as it is for texts that are written, with another vocabulary or another language's marks where it has
+            such (`text_target` of transformers).
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
-        from tokenizers import Tokenizer
-
+    def __init__(self, tokenizer: Any, max_length: int, target: bool = False) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.has_type_ids = "token_type_ids" in tokenizer.model_input_names
-        if not getattr(tokenizer, "is_fast", False):
-            from ..errors import ModelError
-
-            raise ModelError(f"the tokenizer {type(tokenizer).__name__} is written in Python; {TAKE_FAST}")
-        self._rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._rust.no_padding()
-        self._rust.no_truncation()
-        self.sha256 = _tokenizer_hash(self._rust, tokenizer)
-        self.untruncated = Tokenizer.from_str(self._rust.to_str())
-        """The Rust tokenizer, which gives a text whole."""
-        self._rust.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
-        self._spaced = wants_space(tokenizer)
+        fast = getattr(tokenizer, "is_fast", False)
+        self._backend = (RustTokenizer if fast else PythonTokenizer)(tokenizer, max_length, target)
+        self.has_type_ids = self._backend.has_type_ids
+        self.sha256 = self._backend.sha256
 
     def __call__(self, texts: Sequence[Any], pairs: Sequence[str] | None = None, words: bool = False) -> Encoded:
         """Encode texts (or lists of words), each with a second text where `pairs` is given."""
-        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        if words and self._spaced:
-            rows = [[f" {word}" for word in row] for row in rows]
-        # The fast form keeps no word ids.
-        encode = self._rust.encode_batch if words else self._rust.encode_batch_fast
-        encodings = encode(rows, is_pretokenized=words)
-        ids: list[int] = []
-        for encoding in encodings:  # extending one flat list is 20 times faster than an array a row
-            ids.extend(encoding.ids)
-        lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
-        offsets = np.zeros(len(encodings) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
-        type_ids: list[int] | None = None
-        if pairs is not None and self.has_type_ids:
-            type_ids = [i for encoding in encodings for i in encoding.type_ids]
-        word_ids: list[int] | None = None
-        if words:
-            word_ids = [-1 if i is None else i for encoding in encodings for i in encoding.word_ids]
-        return Encoded(
-            ids=np.array(ids, np.int32),
-            offsets=offsets,
-            truncated=self._truncated(encodings, lengths),
-            type_ids=None if type_ids is None else np.array(type_ids, np.int8),
-            word_ids=None if word_ids is None else np.array(word_ids, np.int32),
-        )
+        return self._backend(texts, pairs, words)
 
-    def _truncated(self, encodings: Sequence[Any], lengths: np.ndarray) -> np.ndarray:
-        """bool[rows], which rows lost tokens; only a row of the maximum length can have."""
-        truncated = np.zeros(len(encodings), np.bool_)
-        for row in np.flatnonzero(lengths >= self.max_length).tolist():
-            truncated[row] = bool(encodings[row].overflowing)
-        return truncated
+    def whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts with special tokens, nothing cut."""
+        return self._backend.whole(texts)
+
+    def pieces(self, texts: Sequence[str]) -> Sequence[Any]:
+        """What texts fall into, without special tokens: `ids`, `tokens`, and `offsets`, spans of characters."""
+        return self._backend.pieces(texts)
+
+    @property
+    def untruncated(self) -> Any:
+        """The Rust tokenizer, which gives a text whole, each token with its place.
+
+        Raises:
+            ModelError: the tokenizer only runs in Python.
+        """
+        return self._backend.untruncated
 
 
 @dataclass(frozen=True)
@@ -150,8 +95,8 @@ def cache_root(configured: str | None = None) -> Path:
 
 
 HELPERS = (
-    "candidates", "chat", "choices", "documents", "labels", "masking", "messages", "squad", "tags", "targets",
-    "text_groups", "text_windows", "token_table",
+    "candidates", "chat", "choices", "documents", "encoded", "labels", "languages", "masking", "messages",
+    "python_tokenizer", "rust_tokenizer", "squad", "tags", "targets", "text_groups", "text_windows", "token_table",
 )  # fmt: skip
 """Modules beside this one whose code makes token ids, too."""
 
@@ -172,21 +117,6 @@ def code_version(owner: Any) -> str:
             source = "".join(f"{k}:{getattr(v, '__code__', v)!r}" for k, v in sorted(vars(cls).items()))
         digest.update(source.encode())
     return digest.hexdigest()
-
-
-def _tokenizer_hash(rust: Any, tokenizer: Any) -> str:
-    """Of a Rust tokenizer without truncation and padding, and of what transformers adds to it."""
-    parts = [rust.to_str(), str(tokenizer.truncation_side), ",".join(tokenizer.model_input_names)]
-    parts += [str(tokenizer.chat_template)] if tokenizer.chat_template else []
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def wants_space(tokenizer: Any) -> bool:
-    """Whether this is a byte-level tokenizer that takes a word without a space before it for the rest of another."""
-    found = tokenizer.backend_tokenizer.pre_tokenizer
-    pre = json.loads(found.__getstate__()) if found is not None else {}
-    steps = pre.get("pretokenizers", [pre])
-    return any(step.get("type") == "ByteLevel" and not step.get("add_prefix_space") for step in steps)
 
 
 def tokenize(

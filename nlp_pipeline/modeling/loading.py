@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.checks import model_folder, pickled_weights
 from ..config.schema import ModelConfig
 from ..data.labels import Labels
-from ..errors import ModelError
+from ..errors import MissingExtraError, ModelError
 from ..run_directory import file_hash
 from ..secrets import expand, expanded_path
 
@@ -31,14 +31,16 @@ def load_tokenizer(config: ModelConfig, words: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from ..data.tokenization import TAKE_FAST, wants_space
+    from ..data.python_tokenizer import without_advice
+    from ..data.rust_tokenizer import wants_space
 
     name = config.tokenizer or config.name
     try:
-        tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config)
+        with without_advice():
+            tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config)
     except ModelError as error:
-        if "requires the SentencePiece" in str(error):  # what needs it is a tokenizer in Python
-            raise ModelError(f"the tokenizer of {name!r} is written in Python; {TAKE_FAST}") from error
+        if "requires the SentencePiece" in str(error):
+            raise MissingExtraError(f"the tokenizer of {name!r}", "sentencepiece", "translation") from error
         raise
     if words and tokenizer.is_fast and wants_space(tokenizer):
         tokenizer = _load_local_first(AutoTokenizer.from_pretrained, name, config, add_prefix_space=True)

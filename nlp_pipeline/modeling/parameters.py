@@ -75,6 +75,28 @@ def leave_alone(model: Any, patterns: Sequence[str]) -> int:
     return sum(parameter.numel() for parameter in found)
 
 
+def leave_positions(model: Any) -> int:
+    """Stop tables of positions from training that are computed, not learned (Marian, Pegasus).
+
+    No gradient reaches them, and processes that exchange gradients would wait for it. Returns how many numbers.
+    """
+    import torch
+
+    modules = (module for module in model.modules() if isinstance(module, torch.nn.Embedding))
+    found = [module.weight for module in modules if "Sinusoidal" in type(module).__name__]
+    for parameter in found:
+        parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in found)
+
+
+def keep_every_layer(model: Any) -> bool:
+    """Have a model leave out no layers at random (LayerDrop: arXiv:1909.11556). Returns whether it did."""
+    dropping = [module for module in model.modules() if getattr(module, "layerdrop", 0)]
+    for module in dropping:
+        module.layerdrop = 0.0
+    return bool(dropping)
+
+
 def _matches(pattern: str, name: str, parameter: "torch.nn.Parameter", embedding_ids: set[int], base: str) -> bool:
     if pattern == "embeddings":
         return id(parameter) in embedding_ids or "embeddings." in name

@@ -62,7 +62,7 @@ def text_prompt(encoder: Any, text: str) -> np.ndarray:
     Of a text longer than the model reads, the end counts.
     """
     tokenizer = encoder.tokenizer
-    ids = list(encoder.untruncated.encode(text).ids)
+    (ids,) = encoder.whole([text])
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if ids[-1:] == _ids(tokenizer.eos_token_id):
         ids.pop()

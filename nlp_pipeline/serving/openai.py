@@ -76,7 +76,7 @@ def _add_embeddings(app: FastAPI, service: Service, shape: Embeddings) -> None:
             {"object": "embedding", "index": i, "embedding": _packed(vector(one)) if packed else vector(one)}
             for i, one in enumerate(found)
         ]
-        tokens = sum(map(len, model.recipe.encoder.untruncated.encode_batch(texts)))
+        tokens = sum(map(len, model.recipe.encoder.whole(texts)))
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse({"object": "list", "data": data, "model": model.name, "usage": usage})
 

@@ -20,6 +20,8 @@ HOSTS = Path(__file__).parent / "hosts"
 DISTRIBUTION = "nlp-pipeline"
 SERVING = ("fastapi", "httptools", "prometheus-client", "uvicorn", "uvloop")
 """The extra; only `docker` needs it, other hosts bring their server."""
+SENTENCEPIECE = (".model", ".spm")
+"""What the vocabularies of tokenizers that need that package end in."""
 LAYOUTS = {
     # Where the model, this package and the host's files go.
     "docker": ("model", "nlp_pipeline", {"Dockerfile.txt": "Dockerfile"}),
@@ -56,14 +58,20 @@ def write_package(model: str, host: str, output: Path, trust_remote_code: bool =
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             (made / target).write_text(text.replace("{python}", version), encoding="utf-8")
         requirements = (made / next(iter(files.values()))).parent / "requirements.txt"
-        requirements.write_text("".join(f"{line}\n" for line in pinned(host)), encoding="utf-8")
+        requirements.write_text("".join(f"{line}\n" for line in pinned(host, folder)), encoding="utf-8")
         os.rename(made, output)
 
 
-def pinned(host: str) -> list[str]:
-    """Exact versions, as they are installed here, of everything that the model needs at a host."""
+def pinned(host: str, model: Path) -> list[str]:
+    """Exact versions, as they are installed here, of everything that the model needs at a host.
+
+    Args:
+        model: its folder.
+    """
     named = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
     roots = [one.name for one in named if one.marker is None or one.marker.evaluate({"extra": ""})]
+    if any(path.suffix in SENTENCEPIECE for path in model.iterdir()):
+        roots.append("sentencepiece")
     found = installed([*roots, *(SERVING if host == "docker" else ())])
     # A local version such as +cpu is of one index alone.
     return [f"{name}=={found[name].partition('+')[0]}" for name in sorted(found)]

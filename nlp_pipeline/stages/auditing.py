@@ -163,9 +163,7 @@ def _audit(recipe: "Recipe", problems: "list[str] | tuple[str, ...]", encoded: b
     tokenization = None
     if encoded:
         encoder = recipe.encoder
-        tokenization = Tokenization(
-            lambda table: recipe.preprocess(table, encoder), encoder.tokenizer, encoder.max_length, recipe.limits()
-        )
+        tokenization = Tokenization(lambda table: recipe.preprocess(table, encoder), encoder, recipe.limits())
     settings = recipe.config.audit
     findings, statistics = check_splits(parts, settings, recipe.carved(), problems, tokenization)
     noted = [finding for finding in noted if finding.check not in settings.ignore]

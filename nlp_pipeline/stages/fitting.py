@@ -125,12 +125,15 @@ def _model_to_train(recipe: "Recipe", whole: bool = False) -> "tuple[Any, int]":
         whole: not in 4 bits, whatever the recipe says.
     """
     from ..modeling.loading import load_model
-    from ..modeling.parameters import add_lora, freeze, leave_alone
+    from ..modeling.parameters import add_lora, freeze, keep_every_layer, leave_alone, leave_positions
 
     config = recipe.config
     source = config.model.model_copy(update={"quantization": None}) if whole else config.model
     model = load_model(source, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
     frozen = freeze(model, config.training.freeze) + leave_alone(model, recipe.unused_parameters)
+    frozen += leave_positions(model)
+    if recipe.accelerator.num_processes > 1 and keep_every_layer(model):
+        recipe.reporter.say("layerdrop: off, processes that leave out different layers can't exchange their gradients")
     run_packed(recipe, model)
     if config.training.lora:
         model = add_lora(model, config.training.lora, recipe.lora_task_type)

@@ -24,9 +24,9 @@ TASKS = {
     "instruction-tuning": "instruction_tuning:InstructionTuning",
     "preference-tuning": "preference_tuning:PreferenceTuning",
     "fill-mask": "masked_language_modeling:MaskedLanguageModeling",
-    "summarization": "sequence_to_sequence:Summarization",
+    "summarization": "summarization:Summarization",
     "translation": "translation:Translation",
-    "text2text-generation": "sequence_to_sequence:TextToText",
+    "text2text-generation": "text_to_text:TextToText",
     "question-answering": "question_answering:QuestionAnswering",
 }
 

@@ -1,7 +1,5 @@
 """The cache's key, its reasons, and ids equal to the tokenizer's own."""
 
-from importlib.util import find_spec
-
 import datasets
 import numpy as np
 import pytest
@@ -83,28 +81,3 @@ def test_an_interrupted_write_leaves_nothing_that_looks_whole(tiny_bert, tmp_pat
     with pytest.raises(RuntimeError):
         tokenize(rows, broken, {"a": 1}, "train", tmp_path)
     assert not list(tmp_path.glob("*"))
-
-
-def test_a_tokenizer_in_python_is_refused_with_models_to_take_instead(tmp_path):
-    from transformers import PythonBackend
-
-    from nlp_pipeline import ModelError
-    from nlp_pipeline.config.schema import ModelConfig
-    from nlp_pipeline.modeling.loading import load_tokenizer
-
-    class Slow(PythonBackend):
-        vocab_size = 1
-
-        def get_vocab(self):
-            return {"a": 0}
-
-        def _convert_token_to_id(self, token):
-            return 0
-
-    with pytest.raises(ModelError, match=r"Slow is written in Python; .* take NLLB, mBART-50 or T5"):
-        Encoder(Slow(), 16)
-    if find_spec("sentencepiece") is None:  # which transformers asks for first
-        (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "MarianTokenizer"}')
-        (tmp_path / "config.json").write_text('{"model_type": "marian"}')
-        with pytest.raises(ModelError, match=r"is written in Python; .* take NLLB, mBART-50 or T5"):
-            load_tokenizer(ModelConfig(name=str(tmp_path)))

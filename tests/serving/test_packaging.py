@@ -129,12 +129,15 @@ def test_the_command_of_the_image_serves(run, tmp_path, expected):
     assert {"fastapi", "uvicorn", "torch"} <= exact(folder / "requirements.txt")
 
 
-def test_versions_are_the_installed_ones():
+def test_versions_are_the_installed_ones(tmp_path):
     from importlib.metadata import version
 
-    lines = dict(line.split("==") for line in pinned("docker"))
+    lines = dict(line.split("==") for line in pinned("docker", tmp_path))
     assert lines["fastapi"] == version("fastapi")
     assert lines["torch"] == version("torch").partition("+")[0]
+    assert "sentencepiece" not in lines
+    (tmp_path / "source.spm").touch()
+    assert f"sentencepiece=={version('sentencepiece')}" in pinned("docker", tmp_path)
 
 
 def test_a_folder_that_is_there_and_what_is_no_model_are_refused(run, tmp_path, capsys):
