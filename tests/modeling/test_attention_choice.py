@@ -1,5 +1,8 @@
 """Which attention runs on a GPU, decided on a CPU from what such a GPU says of itself; and what the kernel is asked for."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +48,7 @@ def chosen(monkeypatch):
 
         return called
 
-    for name in ("_flash", "_grouped_sdpa"):
+    for name in ("_flash", "_flash_with_dropout", "_grouped_sdpa"):
         monkeypatch.setattr(attention, name, note(name))
     for name in ("_GroupedAttention", "NativeAttention"):
         monkeypatch.setattr(getattr(attention, name), "apply", note(name))
@@ -80,6 +83,22 @@ def test_anything_else_on_a_gpu_goes_in_padded_groups(monkeypatch, chosen, dtype
     gpu(monkeypatch, capability)
     attend(*tensors(OfCuda, dtype), Layout(LENGTHS), 0.25, dropout)
     assert chosen == [("_grouped_sdpa", dtype)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "wanted"),
+    [
+        (torch.bfloat16, (8, 0), "_flash_with_dropout"),
+        (torch.float16, (9, 0), "_flash_with_dropout"),
+        (torch.float16, (7, 5), "_grouped_sdpa"),
+        (torch.float32, (9, 0), "_grouped_sdpa"),
+    ],
+)
+def test_with_flash_attn_installed_dropout_takes_its_kernel(monkeypatch, chosen, dtype, capability, wanted):
+    gpu(monkeypatch, capability)
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    attend(*tensors(OfCuda, dtype), Layout(LENGTHS), 0.25, 0.1)
+    assert chosen == [(wanted, dtype)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
@@ -139,3 +158,24 @@ def test_the_kernel_is_asked_for_what_a_cpu_computes(monkeypatch, key_heads, cau
     assert calls == [1]
     real = slice(sum(LENGTHS))
     torch.testing.assert_close(found[real], wanted[real], atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_flash_attn_is_asked_for_the_same(monkeypatch, key_heads, causal, window):
+    drops = []
+
+    def documented(*tensors_and_lengths, dropout_p, softmax_scale, causal, window_size, deterministic):
+        """flash_attn_varlen_func, which drops nothing here."""
+        drops.append(dropout_p)
+        left, right = window_size
+        reach = (left, 0 if causal else right)
+        return varlen(*tensors_and_lengths, scale=softmax_scale, window_size=reach, enable_gqa=True)
+
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=documented))
+    parts, layout = tensors(torch.Tensor, torch.float32, key_heads), Layout(LENGTHS, 1)
+    found = attention._flash_with_dropout(*parts, layout, 0.3, 0.25, causal, window)
+    assert drops == [0.25]
+    wanted = attend(*parts, layout, 0.3, causal=causal, window=window)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
