@@ -1,12 +1,14 @@
 """Languages of models that know many: how the tokenizer of each family is told from which into which."""
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
 from .labels import shown
 
+NLLB_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 BOTH = "options.source_language, options.target_language"
 
 
@@ -74,7 +76,10 @@ def language_codes(tokenizer: Any) -> dict[str, int]:
         return {}
     if hasattr(tokenizer, "get_lang_id"):  # M2M100 writes the token of `de` as `__de__`
         return {code: tokenizer.get_lang_id(code) for code in tokenizer.lang_code_to_token}
-    return {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.extra_special_tokens}
+    known = getattr(tokenizer, "lang_code_to_id", None)  # mBART; NLLB has its codes among all tokens
+    if known is None:
+        known = {token: i for token, i in tokenizer.get_vocab().items() if NLLB_CODE.fullmatch(token)}
+    return {code: i for code, i in known.items() if i != tokenizer.unk_token_id}
 
 
 def _marks_sources(tokenizer: Any) -> bool:

@@ -136,11 +136,11 @@ def _hash(tokenizer: Any) -> str:
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="nlp-pipeline-") as folder:
         tokenizer.save_pretrained(folder)
-        for path in sorted(Path(folder).iterdir()):
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             content = path.read_bytes()
             if path.name == "tokenizer_config.json":
                 settings = {k: v for k, v in json.loads(content).items() if k not in NOT_WHAT_IT_DOES}
                 content = json.dumps(settings, sort_keys=True).encode()
-            digest.update(f"\0{path.name}\0{len(content)}\0".encode() + content)
+            digest.update(f"\0{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
     digest.update(inspect.getsource(inspect.getmodule(type(tokenizer)) or type(tokenizer)).encode())
     return digest.hexdigest()

@@ -102,11 +102,15 @@ HELPERS = (
 
 
 def code_version(owner: Any) -> str:
-    """SHA-256 over the source that makes token ids: this module, its helpers, and the task's with its parents'."""
+    """SHA-256 over the source that makes token ids: this module, its helpers, the task's and its options'."""
     from ..recipe import Recipe
 
     digest = hashlib.sha256()
     classes = [cls for cls in type(owner).__mro__ if cls not in Recipe.__mro__]
+    tasks = f"{__package__.rpartition('.')[0]}.tasks."
+    options = (cls for cls in type(owner.options).__mro__ if cls.__module__.startswith(tasks))
+    modules = {cls.__module__ for cls in classes}
+    classes += [cls for cls in options if cls.__module__ not in modules]
     helpers = [importlib.import_module(f"{__package__}.{name}") for name in HELPERS]
     for module in (sys.modules[__name__], *helpers):
         digest.update(inspect.getsource(module).encode())

@@ -6,7 +6,8 @@ Elsewhere rows of similar length are gathered into a few padded groups: attentio
 short rows, and everything around it runs without padding.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def attend(
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and _has_flash(query.device):
         if not dropout:
             return _flash(query, key, value, layout, scale, causal, window)
-        if is_flash_attn_2_available():
+        if flash_with_dropout() is not None:
             return _flash_with_dropout(query, key, value, layout, scale, dropout, causal, window)
     if usable(query, layout):
         with torch.autocast(query.device.type, enabled=False):
@@ -101,6 +102,19 @@ def _flash(
     return result
 
 
+@functools.cache
+def flash_with_dropout() -> Callable[..., Any] | None:
+    """The kernel of the package flash-attn, None where it isn't installed or was built for another torch."""
+    if not is_flash_attn_2_available():
+        return None
+    try:
+        from flash_attn import flash_attn_varlen_func
+    except (ImportError, OSError):
+        return None
+    function: Callable[..., Any] = flash_attn_varlen_func
+    return function
+
+
 def _flash_with_dropout(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -111,11 +125,11 @@ def _flash_with_dropout(
     causal: bool,
     window: int | None,
 ) -> torch.Tensor:
-    from flash_attn import flash_attn_varlen_func
-
     offsets, longest = layout.on(query.device, "offsets"), int(layout.lengths.max())
     reach = -1 if window is None else window
-    result: torch.Tensor = flash_attn_varlen_func(
+    kernel = flash_with_dropout()
+    assert kernel is not None
+    result: torch.Tensor = kernel(
         query, key, value, offsets, offsets, longest, longest,
         dropout_p=dropout, softmax_scale=scale, causal=causal, window_size=(reach, 0 if causal else reach),
         deterministic=torch.are_deterministic_algorithms_enabled(),

@@ -132,8 +132,8 @@ def _model_to_train(recipe: "Recipe", whole: bool = False) -> "tuple[Any, int]":
     model = load_model(source, recipe.auto_model, recipe.model_settings(), recipe.pad_token_id, recipe.head_bias)
     frozen = freeze(model, config.training.freeze) + leave_alone(model, recipe.unused_parameters)
     frozen += leave_positions(model)
-    if recipe.accelerator.num_processes > 1 and keep_every_layer(model):
-        recipe.reporter.say("layerdrop: off, processes that leave out different layers can't exchange their gradients")
+    if keep_every_layer(model):
+        recipe.reporter.say("layerdrop: off, so that steps are alike on any number of processes")
     run_packed(recipe, model)
     if config.training.lora:
         model = add_lora(model, config.training.lora, recipe.lora_task_type)

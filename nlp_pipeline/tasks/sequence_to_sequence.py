@@ -42,8 +42,9 @@ class SequenceToSequence(GeneratedText):
 
     @classmethod
     def check_options(cls, config: Config, options: Any) -> list[str]:
-        """A pattern that is none; one language without the other."""
-        return SequenceToSequenceOptions.problems(options)
+        """A pattern that is none; a source's language without the target's."""
+        found: list[str] = options.problems()
+        return found
 
     def ready_tokenizer(self, tokenizer: Any) -> None:
         """Tell a tokenizer of many languages which two."""

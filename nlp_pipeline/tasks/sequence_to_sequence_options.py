@@ -38,12 +38,15 @@ class SequenceToSequenceOptions(GeneratedText.Options):
         return Copied(self.copy_pattern)
 
     def problems(self) -> list[str]:
-        """A pattern that is none; one language without the other."""
+        """A pattern that is none; a source's language without the target's."""
         problems = []
         try:
             re.compile(self.copy_pattern or "")
         except re.error as error:
             problems.append(f"options.copy_pattern: {self.copy_pattern!r} is no regular expression: {error}")
         if self.source_language is not None and self.target_language is None:
-            problems.append("options: found source_language without target_language, expected both or neither")
+            problems.append(
+                "options.source_language: found without target_language; set that too (a Marian model takes "
+                "target_language alone)"
+            )
         return problems

@@ -97,6 +97,8 @@ def _trained(stepper: "Stepper") -> int:
 
 
 def _file(recipe: "Recipe", stepper: "Stepper", longest: int, most: int) -> Path:
+    from ..modeling.attention import flash_with_dropout
+
     config: Any = recipe.config
     key = {
         "model": config.model.model_dump(mode="json"),
@@ -109,6 +111,8 @@ def _file(recipe: "Recipe", stepper: "Stepper", longest: int, most: int) -> Path
         "precision": str(recipe.accelerator.mixed_precision),
         "recompute": config.training.gradient_checkpointing,
         "packed": recipe.padded_because is None,
+        "flash_dropout": flash_with_dropout() is not None,
+        "search": 2,  # an earlier one ran a row less than it promised
         "teacher": stepper.teacher is not None and config.teacher.name,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]

@@ -96,7 +96,7 @@ def test_anything_else_on_a_gpu_goes_in_padded_groups(monkeypatch, chosen, dtype
 )
 def test_with_flash_attn_installed_dropout_takes_its_kernel(monkeypatch, chosen, dtype, capability, wanted):
     gpu(monkeypatch, capability)
-    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr(attention, "flash_with_dropout", lambda: pytest.fail)
     attend(*tensors(OfCuda, dtype), Layout(LENGTHS), 0.25, 0.1)
     assert chosen == [(wanted, dtype)]
 
@@ -174,8 +174,19 @@ def test_flash_attn_is_asked_for_the_same(monkeypatch, key_heads, causal, window
         return varlen(*tensors_and_lengths, scale=softmax_scale, window_size=reach, enable_gqa=True)
 
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=documented))
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    attention.flash_with_dropout.cache_clear()
     parts, layout = tensors(torch.Tensor, torch.float32, key_heads), Layout(LENGTHS, 1)
     found = attention._flash_with_dropout(*parts, layout, 0.3, 0.25, causal, window)
+    attention.flash_with_dropout.cache_clear()
     assert drops == [0.25]
     wanted = attend(*parts, layout, 0.3, causal=causal, window=window)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_flash_attn_that_cant_be_loaded_counts_as_none(monkeypatch):
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    attention.flash_with_dropout.cache_clear()
+    assert attention.flash_with_dropout() is None
+    attention.flash_with_dropout.cache_clear()
