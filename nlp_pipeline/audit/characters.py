@@ -73,10 +73,6 @@ class Characters:
         return {script: self.count(codes) for script, codes in by_script.items()}
 
 
-BYTES_ALONE = 512
-"""Tokens of a vocabulary below which it is of bytes alone, such as ByT5's: spelling is what it is made for."""
-
-
 def unknown_codes(codes: Iterable[int], encoder: "Encoder") -> tuple[list[int], list[int]]:
     """(unknown, spelled) of some code points: what a tokenizer can't read, and what it spells byte by byte.
 
@@ -87,8 +83,9 @@ def unknown_codes(codes: Iterable[int], encoder: "Encoder") -> tuple[list[int], 
     visible = [c for c in characters if unicodedata.category(c)[0] not in "ZC"]
     pairs, lost = list(zip(visible, encoder.pieces(visible), strict=True)), encoder.tokenizer.unk_token_id
     unknown = [ord(c) for c, encoding in pairs if lost in encoding.ids]
-    if encoder.tokenizer.vocab_size < BYTES_ALONE:
-        return unknown, []
+    tokenizer = encoder.tokenizer
+    if all(len(token) == 1 for token in tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()):
+        return unknown, []  # of bytes alone, such as ByT5's: made for spelling
     return unknown, [ord(c) for c, encoding in pairs if _is_spelled(c, encoding.tokens)]
 
 

@@ -59,3 +59,12 @@ def test_bytes_lose_nothing(bytes_only):
     (found,) = audit(bytes_only, CHINESE)
     assert found.severity == "warning"
     assert "byte by byte" in found.message
+
+
+def test_a_tokenizer_of_bytes_alone_is_made_for_spelling():
+    from transformers import ByT5Tokenizer
+
+    from nlp_pipeline.audit.characters import unknown_codes
+    from nlp_pipeline.data.tokenization import Encoder
+
+    assert unknown_codes(map(ord, "яé中"), Encoder(ByT5Tokenizer(), 32)) == ([], [])
