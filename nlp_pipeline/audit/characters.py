@@ -81,9 +81,8 @@ def unknown_codes(codes: Iterable[int], encoder: "Encoder") -> tuple[list[int], 
     """
     characters = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
     visible = [c for c in characters if unicodedata.category(c)[0] not in "ZC"]
-    pairs, lost = list(zip(visible, encoder.pieces(visible), strict=True)), encoder.tokenizer.unk_token_id
-    unknown = [ord(c) for c, encoding in pairs if lost in encoding.ids]
-    tokenizer = encoder.tokenizer
+    tokenizer, pairs = encoder.tokenizer, list(zip(visible, encoder.pieces(visible), strict=True))
+    unknown = [ord(c) for c, encoding in pairs if tokenizer.unk_token_id in encoding.ids]
     if all(len(token) == 1 for token in tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()):
         return unknown, []  # of bytes alone, such as ByT5's: made for spelling
     return unknown, [ord(c) for c, encoding in pairs if _is_spelled(c, encoding.tokens)]
