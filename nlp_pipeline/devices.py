@@ -192,12 +192,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_DYNAMIC", "MKL_NUM_THREADS", "MKL_CB
 """Variables by which libraries choose how to split and order their sums."""
 
 
-def arithmetic(device: str, packed: bool) -> dict[str, Any]:
+def arithmetic(device: str) -> dict[str, Any]:
     """What the last bit of a result depends on besides versions, precision and processes.
 
     Args:
         device: its type, `cpu` or `cuda`.
-        packed: whether the model runs without padding, so that the attention kernel in C may serve.
     """
     import torch
 
@@ -207,7 +206,7 @@ def arithmetic(device: str, packed: bool) -> dict[str, Any]:
         from .modeling import native
 
         found["instructions"] = torch.backends.cpu.get_cpu_capability()
-        found["native_attention"] = packed and native.library() is not None
+        found["native_kernels"] = native.library() is not None
     else:
         found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     return found

@@ -1,22 +1,18 @@
 /* Attention within packed rows, forward and backward, with dropout, on a CPU.
  *
  * One task is one (row, key head); of rows of some hundred tokens everything it needs stays in the nearer caches. Keys
- * that none of the queries at hand sees are not looked at. Softmax and sums are in float32 whatever the inputs are in. Nothing of the size rows x length x length is ever stored: the backward pass computes the
- * weights again, and their dropout from the same counters.
- *
- * Vectors are GCC's (also Clang's) portable ones; the compiler maps 16 floats to whatever registers there are.
+ * that none of the queries at hand sees are not looked at. Softmax and sums are in float32 whatever the inputs are in.
+ * Nothing of the size rows x length x length is ever stored: the backward pass computes the weights again, and their
+ * dropout from the same counters.
  */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define W 16 /* floats in a vector */
-#define R 4  /* queries worked on together */
+#include "vectors.h"
 
-typedef float vec __attribute__((vector_size(4 * W), aligned(4)));
-typedef int32_t ivec __attribute__((vector_size(4 * W), aligned(4)));
-typedef uint32_t uvec __attribute__((vector_size(4 * W), aligned(4)));
+#define R 4 /* queries worked on together */
 
 typedef struct {
     const void *query, *key, *value, *gradient;
@@ -29,55 +25,6 @@ typedef struct {
     uint32_t threshold; /* a weight is dropped when its number is below; 0: never */
     uint64_t seed;
 } Job;
-
-static inline float load1(const void *base, int64_t i, int bf16) {
-    if (!bf16) return ((const float *)base)[i];
-    union { uint32_t u; float f; } x = {(uint32_t)((const uint16_t *)base)[i] << 16};
-    return x.f;
-}
-
-static inline void store1(void *base, int64_t i, int bf16, float value) {
-    if (!bf16) { ((float *)base)[i] = value; return; }
-    union { float f; uint32_t u; } x = {value};
-    if ((x.u & 0x7fffffff) > 0x7f800000) { ((uint16_t *)base)[i] = 0x7fc0; return; } /* not a number */
-    ((uint16_t *)base)[i] = (uint16_t)((x.u + 0x7fff + ((x.u >> 16) & 1)) >> 16);
-}
-
-static inline vec splat(float x) { return x - (vec){0}; }
-
-/* exp of numbers <= 0, to 2 units in the last place (Cephes); below -87 it is 0. */
-static inline vec exp16(vec x) {
-    ivec under = x < -87.0f;
-    vec n = x * 1.44269504088896341f;
-    ivec k = __builtin_convertvector(n - 0.5f, ivec); /* rounds towards 0: x is not positive */
-    n = __builtin_convertvector(k, vec);
-    x = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vec y = splat(1.9875691500E-4f);
-    y = y * x + 1.3981999507E-3f;
-    y = y * x + 8.3334519073E-3f;
-    y = y * x + 4.1665795894E-2f;
-    y = y * x + 1.6666665459E-1f;
-    y = y * x + 5.0000001201E-1f;
-    y = y * x * x + x + 1.0f;
-    ivec bits = (ivec)y + (k << 23);
-    return (vec)(bits & ~under);
-}
-
-/* 32 random bits for each of 16 counters (the finalizer of MurmurHash3, twice keyed). */
-static inline uvec random16(uint32_t key0, uint32_t key1, uint32_t counter) {
-    uvec x = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    x = (x + counter) * 0x9E3779B1u + key0;
-    x ^= x >> 16; x *= 0x85EBCA6Bu;
-    x ^= x >> 13; x += key1; x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return x;
-}
-
-static inline uint64_t mix64(uint64_t x) {
-    x ^= x >> 30; x *= 0xBF58476D1CE4E5B9ull;
-    x ^= x >> 27; x *= 0x94D049BB133111EBull;
-    return x ^ (x >> 31);
-}
 
 /* The keys that some of R queries sees: from `low` to before `high`. */
 typedef struct { int64_t low, high; } Span;
@@ -189,8 +136,8 @@ static inline void load_rows(const Job *job, const void *from, int64_t start, in
     int64_t features = job->features;
     for (int64_t i = 0; i < count; i++) {
         if (first + i >= limit) { memset(to + i * features, 0, features * sizeof(float)); continue; }
-        int64_t at = ((start + first + i) * heads + head) * features;
-        for (int64_t f = 0; f < features; f++) to[i * features + f] = load1(from, at + f, job->is_bf16);
+        const int64_t at = ((start + first + i) * heads + head) * features;
+        for (int64_t f = 0; f < features; f += W) *(vec *)(to + i * features + f) = load(from, at + f, job->is_bf16);
     }
 }
 
@@ -198,8 +145,8 @@ static inline void store_rows(const Job *job, void *to, int64_t start, int64_t h
                               int64_t count, int64_t limit, const float *from) {
     int64_t features = job->features;
     for (int64_t i = 0; i < count && first + i < limit; i++) {
-        int64_t at = ((start + first + i) * heads + head) * features;
-        for (int64_t f = 0; f < features; f++) store1(to, at + f, job->is_bf16, from[i * features + f]);
+        const int64_t at = ((start + first + i) * heads + head) * features;
+        for (int64_t f = 0; f < features; f += W) store(to, at + f, job->is_bf16, *(const vec *)(from + i * features + f));
     }
 }
 

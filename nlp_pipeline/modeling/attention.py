@@ -16,7 +16,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from .attention_layout import Layout
 from .dropout import drop_rate, keep_bits, masked
-from .native import NativeAttention, usable
+from .native_attention import NativeAttention, usable
 
 FUSED_FROM = 320
 """Longest row of a batch from which torch's fused kernel trains faster than grouped products on a CPU without our own,

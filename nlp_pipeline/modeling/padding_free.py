@@ -154,7 +154,7 @@ class PaddingFree:
         rows, longest, real = self.layout.rows, self.layout.longest, self.layout.real_tokens
         full = hidden.new_zeros(rows * longest, hidden.shape[-1])
         where = self.layout.on(hidden.device, "padded")[:real]
-        return full.index_copy(0, where, hidden[0, :real]).view(rows, longest, -1)
+        return full.index_copy(0, where, hidden.squeeze(0)[:real]).view(rows, longest, -1)
 
 
 @torch.compiler.disable
@@ -177,7 +177,8 @@ def _packed_attention(
         )
         return output
     causal = kwargs.get("is_causal")
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, features]
+    # Not x[0], whose gradient is a tensor of zeros that the real one is copied into. [tokens, heads, features]
+    q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
     out = attend(
         q,
         k,

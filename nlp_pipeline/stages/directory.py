@@ -229,6 +229,6 @@ def make_manifest(recipe: "Recipe") -> dict[str, Any]:
         "device": device_name(),
         "processes": recipe.accelerator.num_processes,
         "precision": str(recipe.accelerator.mixed_precision),
-        "arithmetic": arithmetic(recipe.accelerator.device.type, packed=recipe.padded_because is None),
+        "arithmetic": arithmetic(recipe.accelerator.device.type),
         **environment(),
     }

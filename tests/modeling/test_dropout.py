@@ -1,8 +1,10 @@
 """Dropout: the right share, scaled, from torch's seed, the same mask forward and backward."""
 
+import numpy as np
 import pytest
 import torch
 
+from nlp_pipeline.modeling import dropout
 from nlp_pipeline.modeling.attention import attend
 from nlp_pipeline.modeling.attention_layout import Layout
 from nlp_pipeline.modeling.dropout import FastDropout, drop_rate, keep_bits, use_fast_dropout
@@ -17,10 +19,20 @@ def test_the_share_is_right(p):
     assert drop_rate(p) == pytest.approx(p, abs=2e-5)
 
 
+@pytest.fixture(params=["kernel", "without"])
+def way(request, monkeypatch):
+    """Each of the two ways; the first needs a C compiler."""
+    if request.param == "without":
+        monkeypatch.setattr(dropout, "library", lambda: None)
+    elif dropout.library() is None:
+        pytest.skip("needs a C compiler")
+    return request.param
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_forward_and_backward_share_one_mask(dtype):
+def test_forward_and_backward_share_one_mask(way, dtype):
     module = FastDropout(0.25)
-    x = torch.rand(50, 40, dtype=dtype) + 1
+    x = torch.rand(50, 41, dtype=dtype) + 1
     x.requires_grad_()
     y = module(x)
     y.sum().backward()
@@ -30,7 +42,7 @@ def test_forward_and_backward_share_one_mask(dtype):
     assert module.eval()(x) is x
 
 
-def test_torchs_seed_decides():
+def test_torchs_seed_decides(way):
     def draw(seed):
         torch.manual_seed(seed)
         return FastDropout(0.5)(torch.ones(1000)), FastDropout(0.5)(torch.ones(1000))
@@ -38,6 +50,52 @@ def test_torchs_seed_decides():
     assert all(torch.equal(a, b) for a, b in zip(draw(1), draw(1), strict=True))
     assert not torch.equal(*draw(1))
     assert not torch.equal(draw(1)[0], draw(2)[0])
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_elements_are_kept_independently(way, p):
+    """Neighbours, and the two elements that one random number serves, know nothing of each other."""
+    count = 400_003
+    torch.manual_seed(3)
+    kept = (FastDropout(p)(torch.ones(count)) != 0).double().numpy()
+    assert 1 - kept.mean() == pytest.approx(p, abs=4 * (p * (1 - p) / count) ** 0.5)
+    for lag in (1, 2, 8, 16, 17, 32, 64, 16_384):
+        assert abs(np.corrcoef(kept[:-lag], kept[lag:])[0, 1]) < 4.5 / count**0.5
+
+
+def test_the_kernel_draws_by_place_whatever_type_and_threads():
+    if dropout.library() is None:
+        pytest.skip("needs a C compiler")
+    threads, masks = torch.get_num_threads(), []
+    try:
+        for dtype, size, used in [
+            (torch.float32, 100_003, 1),
+            (torch.bfloat16, 100_003, 2),
+            (torch.float32, 70_017, 2),
+        ]:
+            torch.set_num_threads(used)
+            torch.manual_seed(5)
+            masks.append(FastDropout(0.3)(torch.ones(size, dtype=dtype)) != 0)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[0][:70_017], masks[2])
+
+
+def test_what_is_no_number_is_passed_on(way):
+    x = torch.tensor([float("nan"), float("inf")] * 500)
+    y = FastDropout(0.5)(x)
+    assert set(map(str, y.tolist())) == {"nan", "inf", "0.0"}
+
+
+def test_recomputed_activations_have_the_same_mask(way):
+    from torch.utils.checkpoint import checkpoint
+
+    x = torch.ones(500, requires_grad=True)
+    torch.manual_seed(0)
+    y = checkpoint(lambda v: FastDropout(0.5)(v * 1.0), x, use_reentrant=False)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
 
 
 def test_modules_turn_fast_and_back():

@@ -131,10 +131,10 @@ def test_an_edited_recipe_is_noticed(run, monkeypatch):
 def test_other_versions_are_a_warning_unless_strict(run, monkeypatch):
     change = {"torch": "1.0", "transformers": "2.0"}
     edit(run / "manifest.json", lambda manifest: manifest["packages"].update(change))
-    edit(run / "manifest.json", lambda manifest: manifest["arithmetic"].update(native_attention="unknown"))
+    edit(run / "manifest.json", lambda manifest: manifest["arithmetic"].update(native_kernels="unknown"))
     notes = reproduce(run, progress=False)["notes"]
     assert [note.partition(" in the run")[0] for note in notes] == [
-        "torch: 1.0", "transformers: 2.0", "native_attention: unknown",
+        "torch: 1.0", "transformers: 2.0", "native_kernels: unknown",
     ]  # fmt: skip
     no_training(monkeypatch)
     with pytest.raises(ReproductionError) as error:
