@@ -43,23 +43,25 @@ static inline Span seen(const Job *job, int64_t first, int64_t last, int64_t len
     return s;
 }
 
+/* scores[R][N*W from j on] = a[R][f] . bt[f][the same]: R * N sums at once, which don't wait for one another */
+static inline __attribute__((always_inline)) void some_products(
+    const float *a, const float *bt, float *scores, int64_t padded, int64_t features, const int N) {
+    vec sum[R][2];
+    for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) sum[r][n] = (vec){0};
+    for (int64_t f = 0; f < features; f++)
+        for (int n = 0; n < N; n++) {
+            const vec b = *(const vec *)(bt + f * padded + n * W);
+            for (int r = 0; r < R; r++) sum[r][n] += a[r * features + f] * b;
+        }
+    for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) *(vec *)(scores + r * padded + n * W) = sum[r][n];
+}
+
 /* scores[R][padded] = a[R][f] . bt[f][padded] within a span, b transposed and zero beyond its length */
 static inline __attribute__((always_inline)) void products(
     const float *a, const float *bt, float *scores, Span s, int64_t padded, int64_t features) {
-    for (int64_t j = s.low; j < s.high; j += W) {
-        vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
-        for (int64_t f = 0; f < features; f++) {
-            vec b = *(const vec *)(bt + f * padded + j);
-            s0 += a[f] * b;
-            s1 += a[features + f] * b;
-            s2 += a[2 * features + f] * b;
-            s3 += a[3 * features + f] * b;
-        }
-        *(vec *)(scores + j) = s0;
-        *(vec *)(scores + padded + j) = s1;
-        *(vec *)(scores + 2 * padded + j) = s2;
-        *(vec *)(scores + 3 * padded + j) = s3;
-    }
+    int64_t j = s.low;
+    for (; j + 2 * W <= s.high; j += 2 * W) some_products(a, bt + j, scores + j, padded, features, 2);
+    if (j < s.high) some_products(a, bt + j, scores + j, padded, features, 1);
 }
 
 /* out[R][NV*W] = weights[R][span] . b[span][NV*W] */
@@ -93,27 +95,26 @@ static inline void softmax(const Job *job, float *scores, int64_t first, Span al
         int64_t i = first + r;
         if (i >= length) { memset(s + all.low, 0, (all.high - all.low) * sizeof(float)); continue; }
         Span own = seen(job, i, i, length);
-        for (int64_t j = all.low; j < own.low; j++) s[j] = -INFINITY;
-        for (int64_t j = own.high; j < all.high; j++) s[j] = -INFINITY;
         vec top = splat(-INFINITY);
         for (int64_t j = all.low; j < all.high; j += W) {
+            /* not by single stores of -INFINITY, which the vectors' loads would have to wait for */
+            const ivec at = (ivec){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + (int32_t)j;
+            const ivec in = (at >= (int32_t)own.low) & (at < (int32_t)own.high);
             vec x = *(vec *)(s + j) * job->scale;
+            x = (vec)(((ivec)x & in) | ((ivec)splat(-INFINITY) & ~in));
             *(vec *)(s + j) = x;
             ivec more = x > top;
             top = (vec)(((ivec)x & more) | ((ivec)top & ~more));
         }
-        float most = top[0];
-        for (int w = 1; w < W; w++) if (top[w] > most) most = top[w];
+        const float most = max16(top);
         vec sums = {0};
         for (int64_t j = all.low; j < all.high; j += W) {
             vec x = exp16(*(vec *)(s + j) - most);
             *(vec *)(s + j) = x;
             sums += x;
         }
-        float sum = 0;
-        for (int w = 0; w < W; w++) sum += sums[w];
         /* a score that is no number must not pass as 0 */
-        float share = most == most ? 1.0f / sum : most;
+        const float share = most == most ? 1.0f / sum16(sums) : most;
         for (int64_t j = all.low; j < all.high; j += W) *(vec *)(s + j) *= share;
     }
 }
@@ -150,27 +151,27 @@ static inline void store_rows(const Job *job, void *to, int64_t start, int64_t h
     }
 }
 
-static void transpose(const float *from, float *to, int64_t length, int64_t padded, int64_t features) {
-    for (int64_t f = 0; f < features; f++) {
-        for (int64_t j = 0; j < length; j++) to[f * padded + j] = from[j * features + f];
-        for (int64_t j = length; j < padded; j++) to[f * padded + j] = 0;
-    }
+/* to[features][padded] from from[padded][features]; by whole vectors, as tails would cost more than they hold */
+static inline void transpose(const float *from, float *to, int64_t padded, int64_t features) {
+    for (int64_t j = 0; j < padded; j += W)
+        for (int64_t f = 0; f < features; f++)
+            for (int w = 0; w < W; w++) to[f * padded + j + w] = from[(j + w) * features + f];
 }
 
 static inline __attribute__((always_inline)) void task(const Job *job, int64_t row, int64_t kv, float *space,
                                                        const int NV) {
     const int64_t start = job->starts[row], length = job->lengths[row], features = NV * W;
     const int64_t padded = (length + W - 1) / W * W, repeat = job->heads / job->key_heads;
-    float *k = space, *kt = k + length * features, *v = kt + padded * features, *vt = v + length * features;
-    float *dk = vt + padded * features, *dv = dk + length * features, *q = dv + length * features;
+    float *k = space, *kt = k + padded * features, *v = kt + padded * features, *vt = v + padded * features;
+    float *dk = vt + padded * features, *dv = dk + padded * features, *q = dv + padded * features;
     float *g = q + R * features, *o = g + R * features, *p = o + R * features;
     float *used = p + R * padded, *dp = used + R * padded;
-    load_rows(job, job->key, start, kv, job->key_heads, 0, length, length, k);
-    load_rows(job, job->value, start, kv, job->key_heads, 0, length, length, v);
-    transpose(k, kt, length, padded, features);
+    load_rows(job, job->key, start, kv, job->key_heads, 0, padded, length, k);
+    load_rows(job, job->value, start, kv, job->key_heads, 0, padded, length, v);
+    transpose(k, kt, padded, features);
     if (job->backward) {
-        transpose(v, vt, length, padded, features);
-        memset(dk, 0, 2 * length * features * sizeof(float));
+        transpose(v, vt, padded, features);
+        memset(dk, 0, 2 * padded * features * sizeof(float));
     }
     for (int64_t head = kv * repeat; head < (kv + 1) * repeat; head++) {
         const uint64_t stream = (uint64_t)row * job->heads + head;
@@ -194,8 +195,7 @@ static inline __attribute__((always_inline)) void task(const Job *job, int64_t r
                 vec sums = {0};
                 for (int64_t j = wide.low; j < wide.high; j += W)
                     sums += *(vec *)(dropped + r * padded + j) * *(vec *)(dp + r * padded + j);
-                float sum = 0;
-                for (int w = 0; w < W; w++) sum += sums[w];
+                const float sum = sum16(sums);
                 for (int64_t j = wide.low; j < wide.high; j += W) {
                     vec *d = (vec *)(dp + r * padded + j);
                     *d = (*(vec *)(dropped + r * padded + j) * *d - *(vec *)(p + r * padded + j) * sum) * job->scale;

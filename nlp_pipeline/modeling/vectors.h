@@ -29,6 +29,29 @@ static inline void store(void *base, int64_t i, int is_bf16, vec value) {
 
 static inline vec splat(float x) { return x - (vec){0}; }
 
+/* The sum of 16 numbers, and the largest: by halves, each addition waits for one before rather than for fifteen. */
+typedef float vec8 __attribute__((vector_size(32), aligned(4)));
+typedef float vec4 __attribute__((vector_size(16), aligned(4)));
+typedef int32_t ivec8 __attribute__((vector_size(32), aligned(4)));
+typedef int32_t ivec4 __attribute__((vector_size(16), aligned(4)));
+
+static inline float sum16(vec x) {
+    const union { vec whole; vec8 half[2]; } a = {x};
+    const union { vec8 whole; vec4 half[2]; } b = {a.half[0] + a.half[1]};
+    const vec4 c = b.half[0] + b.half[1];
+    return (c[0] + c[1]) + (c[2] + c[3]);
+}
+
+static inline float max16(vec x) {
+    const union { vec whole; vec8 half[2]; } a = {x};
+    const ivec8 first = a.half[0] > a.half[1];
+    const union { vec8 whole; vec4 half[2]; } b = {(vec8)(((ivec8)a.half[0] & first) | ((ivec8)a.half[1] & ~first))};
+    const ivec4 lower = b.half[0] > b.half[1];
+    const vec4 c = (vec4)(((ivec4)b.half[0] & lower) | ((ivec4)b.half[1] & ~lower));
+    const float d = c[0] > c[1] ? c[0] : c[1], e = c[2] > c[3] ? c[2] : c[3];
+    return d > e ? d : e;
+}
+
 /* exp of numbers <= 0, to 2 units in the last place (Cephes); below -87 it is 0. */
 static inline vec exp16(vec x) {
     ivec under = x < -87.0f;
