@@ -86,3 +86,12 @@ def write_model(folder, tokenizer, kind):
         AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def alone(folder, texts):
+    """What plain transformers makes of texts: nothing is said of languages, the saved model knows them."""
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
+    made = [model.generate(**tokenizer(text, return_tensors="pt")) for text in texts]
+    return [tokenizer.decode(ids[0], skip_special_tokens=True) for ids in made]

@@ -3,9 +3,10 @@
 
 Settings shared with the recipes: the same new model and tokenizer, every row a document between the tokenizer's marks,
 long ones in pieces, as many rows a batch as make 4,096 tokens on average, AdamW (fused), warm-up over a twentieth of
-the steps, clipping at 1.0, bfloat16 autocast; batches of rows of like length, padded to the longest. All training rows
-are trained on, the last weights are scored by the same rules as ours: each token from those before it in its document,
-or from a pass in which its word is hidden, every eighth word at once.
+the steps, clipping at 1.0, bfloat16 autocast; rows drawn at random (or, with --sampling group_by_length, of like length
+in a batch), padded to the longest. All training rows are trained on, the last weights are scored by the same rules as
+ours: each token from those before it in its document, or from a pass in which its word is hidden, every eighth word at
+once.
 
 Prints one JSON line, as cross_encoder.py does.
 
@@ -136,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
     rows = Dataset.from_list([{k: v for k, v in piece.items() if k != "words"} for piece in pieces])
     with tempfile.TemporaryDirectory(prefix="stock_language_modeling_") as place:
         settings = stock_settings(args, lr_scheduler_type=schedule, warmup_steps=0.05, weight_decay=decay,
-                                  train_sampling_strategy="group_by_length", remove_unused_columns=False)  # fmt: skip
+                                  train_sampling_strategy=args.sampling, remove_unused_columns=False)  # fmt: skip
         trainer = Trainer(
             model=model,
             args=TrainingArguments(place, **settings),
@@ -158,6 +159,7 @@ def run(args: argparse.Namespace) -> None:
 def parse_args() -> argparse.Namespace:
     parser = options(__doc__, "causal", epochs=None, learning_rate=None)
     parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--sampling", choices=("random", "group_by_length"), default="random")
     return parser.parse_args()
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from contract import RecipeContract
 from multi_process.launching import TRAIN, launch
-from translation_models import ROWS, m2m100_tokenizer, marian_tokenizer, write_model
+from translation_models import ROWS, alone, m2m100_tokenizer, marian_tokenizer, write_model
 
 from nlp_pipeline import ConfigError, Summarization, TextToText, Translation
 
@@ -38,15 +38,6 @@ def opus(tmp_path_factory):
 def m2m100(tmp_path_factory):
     folder = tmp_path_factory.mktemp("m2m100")
     return write_model(folder / "model", m2m100_tokenizer(folder / "tokenizer"), "m2m100")
-
-
-def alone(folder, texts):
-    """What plain transformers makes of texts: nothing is said of languages, the saved model knows them."""
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
-    made = [model.generate(**tokenizer(text, return_tensors="pt")) for text in texts]
-    return [tokenizer.decode(ids[0], skip_special_tokens=True) for ids in made]
 
 
 class TestTranslationByMarian(RecipeContract):

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from contract import RecipeContract
+from translation_models import alone
 
 from nlp_pipeline import ConfigError, DataError, Recipe, Summarization, TextToText, Translation
 from nlp_pipeline.data.targets import Copied, joined_by_source
@@ -73,11 +74,7 @@ class TestTextToText(RecipeContract):
         return tiny_t5
 
     def alone(self, folder):
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-        tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
-        made = [model.generate(**tokenizer(text, return_tensors="pt")) for text in self.plain]
-        return [tokenizer.decode(ids[0], skip_special_tokens=True) for ids in made]
+        return alone(folder, self.plain)
 
     def test_texts_are_learned_and_shown(self, tiny_model, tmp_path):
         training = {"max_steps": 120, "learning_rate": 1e-2}
