@@ -138,6 +138,10 @@ class TaskContract:
         """
         raise NotImplementedError
 
+    def longest(self) -> dict[str, int | None]:
+        """The settings that bound a sequence, in tokens: what the model has positions for must hold it."""
+        return {"tokenization.max_length": self.config.tokenization.max_length}
+
     def limits(self) -> str:
         """How many tokens an example may have, and the setting that says so, in words."""
         return f"{self.encoder.max_length} tokens (tokenization.max_length)"

@@ -47,7 +47,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if IN_XDIST_WORKER:
         torch.set_num_threads(1)
     cache, kernels = tmp_path_factory.mktemp("cache"), REPOSITORY / "build" / "native"
-    # Compiling the attention kernel takes many seconds: once a checkout, not once a test process. Its name says
+    # Compiling the kernels takes many seconds: once a checkout, not once a test process. Its name says
     # what it was made from.
     kernels.mkdir(parents=True, exist_ok=True)
     (cache / "native").symlink_to(kernels)

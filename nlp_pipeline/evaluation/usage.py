@@ -15,6 +15,21 @@ def pipeline_code(task: str, function: str, arguments: str) -> str:
     )
 
 
+def encoder_decoder_code(before: str) -> str:
+    """Generation by an encoder-decoder.
+
+    Args:
+        before: what every source begins with, may be nothing.
+    """
+    return (
+        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
+        'folder = "PATH_OF_THIS_FOLDER"\n'
+        "tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)\n"
+        f'inputs = tokenizer({f"{before!r} + " if before else ""}"a text of your own", return_tensors="pt")\n'
+        "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))"
+    )
+
+
 MULTIPLE_CHOICE = """\
 from transformers import AutoModelForMultipleChoice, AutoTokenizer
 

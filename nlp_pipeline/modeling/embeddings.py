@@ -85,6 +85,14 @@ def read_pooling(folder: Path) -> Pooling | None:
     return "cls" if mode == "cls" else "mean"
 
 
+def read_longest(folder: Path) -> int | None:
+    """Most tokens of a text that the vectors of a saved model are made of; None where sentence-transformers' file says
+    nothing of it."""
+    name = folder / "sentence_bert_config.json"
+    found = read_json(name).get("max_seq_length") if name.exists() else None
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def _modules(folder: Path) -> list[dict[str, Any]]:
     try:
         found = json.loads((folder / "modules.json").read_text(encoding="utf-8"))

@@ -127,6 +127,11 @@ def generate_targets(
         chosen: int64[n], at least one place.
         config: of `generation_config`, with `eos_token_id`.
     """
+    from .loading import position_limit
+
+    if limit := position_limit(getattr(model, "module", model).config):
+        config = copy.copy(config)
+        config.max_new_tokens = min(config.max_new_tokens, limit - 1)  # the start takes a position, too
     mask = batch.inputs["attention_mask"][chosen]
     longest = int(mask.sum(1).max())
     given = {"input_ids": batch.inputs["input_ids"][chosen][:, :longest], "attention_mask": mask[:, :longest]}

@@ -1,6 +1,7 @@
 """A teacher's answers to the training rows: computed once before training, kept in the cache, read from there."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,14 +111,18 @@ def load_teacher(recipe: "Recipe", pad_token_id: int | None = None) -> Any:
 
 
 def _encoder(recipe: "Recipe", soft: "SoftTargets") -> "Encoder":
-    """The teacher's own tokenizer; the student's where answers or hidden states belong to tokens."""
+    """The teacher's own tokenizer; the student's where answers or hidden states belong to tokens.
+
+    A teacher of vectors reads as much of a text as it does on its own.
+    """
     from ..data.tokenization import Encoder
+    from ..modeling.embeddings import read_longest
     from ..modeling.loading import load_model_config, load_tokenizer, longest_sequence
 
     model = teacher_model(recipe)
     tokenizer = load_tokenizer(model, recipe.columns()[0].kind == "tokens")
     longest = longest_sequence(tokenizer, load_model_config(model))
-    encoder = Encoder(tokenizer, longest)
+    encoder = Encoder(tokenizer, min(longest, read_longest(Path(model.name)) or longest))
     assert recipe.config.teacher is not None
     if not (soft.same_tokens or recipe.config.teacher.hidden_states):
         return encoder

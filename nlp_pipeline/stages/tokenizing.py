@@ -30,11 +30,13 @@ def _load_encoder(recipe: "Recipe") -> None:
         check_device()
     words = recipe.columns()[0].kind == "tokens"
     tokenizer, model_config = load_tokenizer(config.model, words), load_model_config(config.model)
-    limit, wanted = position_limit(model_config), config.tokenization.max_length
-    if wanted is not None and limit is not None and wanted > limit:
-        raise ConfigError(f"tokenization.max_length: found {wanted}, expected at most {limit}, this model's limit")
+    if limit := position_limit(model_config):
+        too_long = {name: tokens for name, tokens in recipe.longest().items() if tokens is not None and tokens > limit}
+        if too_long:
+            told = (f"{name}: found {n}, expected at most {limit}, this model's limit" for name, n in too_long.items())
+            raise ConfigError(told)
     recipe.ready_tokenizer(tokenizer)
-    recipe.encoder = Encoder(tokenizer, wanted or longest_sequence(tokenizer, model_config))
+    recipe.encoder = Encoder(tokenizer, config.tokenization.max_length or longest_sequence(tokenizer, model_config))
     recipe.pad_token_id = tokenizer.pad_token_id or 0
     recipe.padded_because = _why_padded(recipe, model_config)
     recipe.base_labels = Labels.from_model_config(model_config)

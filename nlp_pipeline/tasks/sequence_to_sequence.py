@@ -11,6 +11,7 @@ from ..data.columns import Column
 from ..data.fields import IGNORED, Field
 from ..data.labels import column
 from ..data.targets import joined_by_source, marked_pairs, pair_columns
+from ..evaluation.usage import encoder_decoder_code
 from .generated_text import GeneratedText
 from .sequence_to_sequence_options import SequenceToSequenceOptions
 
@@ -79,6 +80,10 @@ class SequenceToSequence(GeneratedText):
         before = self.before_source(encoder)
         return pair_columns(encoder, self.target_encoder(encoder), [before + text for text in texts], right)
 
+    def longest(self) -> dict[str, int | None]:
+        """Of the source and of what is written."""
+        return super().longest() | {"options.max_target_length": self.options.max_target_length}
+
     def limits(self) -> str:
         """Of the source and of what is written."""
         return f"{super().limits()}, or their target than {self.options.max_target_length} (options.max_target_length)"
@@ -145,11 +150,4 @@ class SequenceToSequence(GeneratedText):
 
     def usage(self) -> str:
         """Generation without this package."""
-        before = f"{text!r} + " if (text := self.before_source(self.encoder)) else ""
-        return (
-            "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
-            'folder = "PATH_OF_THIS_FOLDER"\n'
-            "tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)\n"
-            f'inputs = tokenizer({before}"a text of your own", return_tensors="pt")\n'
-            "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))"
-        )
+        return encoder_decoder_code(self.before_source(self.encoder))

@@ -1,5 +1,7 @@
 """Recipes with a teacher fulfil their task's contract, and what is distillation's own."""
 
+import shutil
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -100,6 +102,20 @@ class TestPairsStudent(Taught, Embeddings):
             for ids in table.sequences("input_ids", np.arange(len(table)))
         ]
         wanted = [record["prediction"] for record in teacher.predict(spelled)]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+    def test_a_teacher_reads_no_more_of_a_text_than_on_its_own(self, tiny_bert, tmp_path):
+        folder = Path(shutil.copytree(self.settings["teacher"]["name"], tmp_path / "teacher"))
+        (folder / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": 4}')
+        settings = {"teacher": {"name": str(folder), **self.taught}, "tokenization": {"cache": False}}
+        recipe = self.make(tiny_bert, tmp_path / "run", **settings)
+        table = recipe.tokenize()["train"]
+        ids = table.sequences("input_ids", np.arange(len(table)))
+        found = recipe.batch(table, np.arange(len(table))).targets["soft_labels"]
+        longer = np.array([len(sequence) > 4 for sequence in ids])
+        assert longer.any()
+        cut = [recipe.encoder.tokenizer.decode(sequence[1:-1][:2]) for sequence in ids]
+        wanted = [record["prediction"] for record in Recipe.from_pretrained(folder).predict(cut)]
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
     def test_a_student_comes_near_its_teachers_vectors(self, tiny_bert, tmp_path):

@@ -237,7 +237,23 @@ def test_languages_are_told_by_the_marks_of_the_tokenizer(tmp_path):
         ).tokenize()  # fmt: skip
 
 
-def test_what_cannot_be_meant_is_refused(tiny_t5, tmp_path):
+def test_no_text_is_longer_than_the_decoder_has_positions(tiny_bart, tmp_path):
+    settings = {"generation": {"max_new_tokens": 100}, "max_steps": 1, "dir": str(tmp_path / "run")}
+    options = {"max_target_length": 16}
+    recipe = TextToText(model=tiny_bart, train=ROWS, options=options, **settings)
+    recipe.run(progress=False)
+    texts = [record["prediction"] for record in recipe.predict(ROWS[:2])]
+    lengths = [len(recipe.encoder.tokenizer(text)["input_ids"]) for text in texts]
+    assert max(lengths) > 16, "nothing that would show it was written"
+
+
+def test_what_cannot_be_meant_is_refused(tiny_t5, tiny_bart, tmp_path):
+    longer = {"options": {"max_target_length": 65}, "tokenization": {"max_length": 66}}
+    with pytest.raises(ConfigError, match=r"expected at most 64") as error:
+        TextToText(model=tiny_bart, train=ROWS, dir=str(tmp_path / "run"), **longer).tokenize()
+    assert [problem.partition(":")[0] for problem in error.value.problems] == [
+        "tokenization.max_length", "options.max_target_length",
+    ]  # fmt: skip
     with pytest.raises(ConfigError, match="no regular expression"):
         TextToText(model=tiny_t5, train=ROWS, options={"copy_pattern": "("})
     with pytest.raises(ConfigError, match="source_language: found without target_language"):
