@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,22 @@ class RowOutputs:
     values: list[Any]
     losses: list[float]
     weights: list[float]
+
+
+@contextlib.contextmanager
+def kept_casts(device: str) -> Iterator[None]:
+    """Inside, what autocast makes of a model's weights is kept from one forward pass to the next, not made anew.
+
+    torch keeps it up to the end of the outermost context, which this one is if there is none yet; by itself it casts
+    nothing.
+
+    Args:
+        device: its type, `cpu` or `cuda`.
+    """
+    import torch
+
+    with contextlib.nullcontext() if torch.is_autocast_enabled(device) else torch.autocast(device, enabled=False):
+        yield
 
 
 def predict_table(
@@ -86,8 +102,8 @@ def predict_table(
     values: list[np.ndarray] = []
     losses: list[float] = []
     weights: list[float] = []
-    # torch's shards are not made for inference mode.
-    with torch.no_grad() if sharded else torch.inference_mode():
+    # Not inference mode: in it torch casts the weights anew in every pass.
+    with torch.no_grad(), kept_casts(accelerator.device.type):
         for number, part in enumerate([*mine, *[filler] * idle]):
             batch = recipe.batch(table, chosen[part])
             scored = collect is None and recipe.has_loss(batch.targets) and number < len(mine)

@@ -92,12 +92,9 @@ def _flash(
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    offsets, longest = layout.on(query.device, "offsets"), int(layout.lengths.max())
-    reach = -1 if window is None else window
-    result = varlen_attn(
-        query, key, value, offsets, offsets, longest, longest,
-        scale=scale, window_size=(reach, 0 if causal else reach), enable_gqa=query.shape[1] != key.shape[1],
-    )  # fmt: skip
+    rows, reach = _rows_and_reach(query, layout, causal, window)
+    gqa = query.shape[1] != key.shape[1]
+    result = varlen_attn(query, key, value, *rows, scale=scale, window_size=reach, enable_gqa=gqa)
     assert isinstance(result, torch.Tensor)  # a tuple only when more is asked for
     return result
 
@@ -125,16 +122,24 @@ def _flash_with_dropout(
     causal: bool,
     window: int | None,
 ) -> torch.Tensor:
-    offsets, longest = layout.on(query.device, "offsets"), int(layout.lengths.max())
-    reach = -1 if window is None else window
+    rows, reach = _rows_and_reach(query, layout, causal, window)
     kernel = flash_with_dropout()
     assert kernel is not None
     result: torch.Tensor = kernel(
-        query, key, value, offsets, offsets, longest, longest,
-        dropout_p=dropout, softmax_scale=scale, causal=causal, window_size=(reach, 0 if causal else reach),
+        query, key, value, *rows, dropout_p=dropout, softmax_scale=scale, causal=causal, window_size=reach,
         deterministic=torch.are_deterministic_algorithms_enabled(),
     )  # fmt: skip
     return result
+
+
+def _rows_and_reach(
+    query: torch.Tensor, layout: Layout, causal: bool, window: int | None
+) -> tuple[tuple[torch.Tensor, torch.Tensor, int, int], tuple[int, int]]:
+    """As the flash kernels take them: where rows begin and the longest, of queries and of keys; how far a token sees to
+    the left and right, -1 for all the way."""
+    offsets, longest = layout.on(query.device, "offsets"), int(layout.lengths.max())
+    reach = -1 if window is None else window
+    return (offsets, offsets, longest, longest), (reach, 0 if causal else reach)
 
 
 def _padded_groups(x: torch.Tensor, layout: Layout, into: torch.Tensor) -> list[torch.Tensor]:

@@ -249,13 +249,16 @@ def longest_sequence(tokenizer: Any, model_config: Any) -> int:
 def position_limit(model_config: Any) -> int | None:
     """Most positions that the model can embed; None when it has no such table."""
     positions = getattr(model_config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions <= 0:
+    kind = getattr(model_config, "model_type", "")
+    if not isinstance(positions, int) or positions <= 0 or kind in _COMPUTED_POSITIONS:
         return None
     # RoBERTa and its kin number positions from the padding id on
-    offset = 2 if getattr(model_config, "model_type", "") in _OFFSET_POSITIONS else 0
+    offset = 2 if kind in _OFFSET_POSITIONS else 0
     return positions - offset
 
 
+_COMPUTED_POSITIONS = {"m2m_100", "nllb-moe"}
+"""They compute as many as a text needs."""
 _OFFSET_POSITIONS = {
     "roberta",
     "xlm-roberta",

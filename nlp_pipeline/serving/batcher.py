@@ -17,9 +17,10 @@ from traceback import format_exc
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..evaluation.prediction import kept_casts
 from ..secrets import redact
 from .metrics import Metrics
-from .model import Found, Question, Row, ServedModel, forget_casts, kept_casts
+from .model import Found, Question, Row, ServedModel, forget_casts
 from .settings import Batching
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        with kept_casts():
+        with kept_casts("cpu"):
             while (jobs := self._take()) is not None:
                 self._replace()
                 self._answer(jobs)

@@ -147,18 +147,6 @@ class ServedModel:
             self.recipe.options = options
 
 
-@contextmanager
-def kept_casts() -> Iterator[None]:
-    """Inside, what autocast makes of a model's weights is kept from one forward pass to the next, not made anew.
-
-    torch keeps it up to the end of the outermost context, and this one, which casts nothing, is that.
-    """
-    import torch
-
-    with torch.autocast("cpu", enabled=False):
-        yield
-
-
 def forget_casts() -> None:
     """When another model takes over."""
     import torch

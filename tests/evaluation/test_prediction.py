@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nlp_pipeline import TextClassification
 from nlp_pipeline.evaluation import prediction
+from nlp_pipeline.stages.predicting import loaded_model
 
 ROWS = [{"text": f"the card {i} is late " * (1 + i % 3), "label": "abc"[i % 3]} for i in range(24)]
 
@@ -38,6 +41,53 @@ def test_only_close_calls_are_run_again_and_the_labels_are_the_exact_ones(recipe
     assert [r["score"] for r in fast] == pytest.approx([r["score"] for r in exact], abs=0.03)
 
 
+class CastsOfWeights(TorchDispatchMode):
+    """Counts them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.weights, self.count = {p.data_ptr() for p in model.parameters() if p.dim() > 1}, 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        if function is torch.ops.aten._to_copy.default:
+            self.count += arguments[0].data_ptr() in self.weights
+        return function(*arguments, **(named or {}))
+
+
+def test_weights_are_cast_once_however_many_batches_and_anew_when_they_change(recipe, monkeypatch):
+    monkeypatch.setattr(TextClassification, "unsure", lambda self, values: np.arange(0))
+    recipe.config = recipe.config.model_copy(update={"batch": recipe.config.batch.model_copy(update={"evaluation": 4})})
+    before = recipe.predict(ROWS)
+    model = loaded_model(recipe)[0]
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    with CastsOfWeights(model) as casts:
+        assert recipe.predict(ROWS) == before
+    assert casts.count == len(linear)
+    with torch.no_grad():
+        linear[0].weight += 1.0
+    assert recipe.predict(ROWS) != before
+
+
+def test_an_evaluation_while_training_casts_them_once(tiny_bert, tmp_path, monkeypatch):
+    counts = []
+    run = prediction.predict_table
+
+    def counting(recipe, model, *arguments, **named):
+        with CastsOfWeights(model) as casts:
+            found = run(recipe, model, *arguments, **named)
+        counts.append((casts.count, sum(isinstance(module, torch.nn.Linear) for module in model.modules())))
+        return found
+
+    monkeypatch.setattr(prediction, "predict_table", counting)
+    recipe = TextClassification(
+        model=tiny_bert, train=ROWS, validation=ROWS, max_steps=2, precision="bf16", learning_rate=1e-3,
+        dir=str(tmp_path / "run"), evaluation={"every": 1}, batch={"evaluation": 4},
+    )  # fmt: skip
+    recipe.fit()
+    assert len(counts) >= 2
+    assert all(count == wanted for count, wanted in counts)
+
+
 def test_what_a_close_call_is(recipe):
     values = [np.array(row, np.float32) for row in ([4.0, 3.95, 0.0], [4.0, 2.0, 0.0], [1.0, 1.0, 1.0], [0.1, 0.0, -9])]
     assert recipe.unsure(values).tolist() == [0, 2, 3]
@@ -57,7 +107,6 @@ def test_numbers_are_always_computed_in_full(tiny_bert, tmp_path):
 def test_memory_that_runs_out_names_the_setting_to_lower(recipe, monkeypatch):
     import torch
 
-    from nlp_pipeline.errors import OutOfMemoryError
     from nlp_pipeline.stages.predicting import loaded_model
 
     model, _ = loaded_model(recipe)
@@ -73,7 +122,6 @@ def test_the_mean_loss_does_not_depend_on_the_order_of_the_batches(recipe, monke
     Numbers whose plain sum is 0 or 1 by their order, as those of other processes come in another one."""
     import torch
 
-    from nlp_pipeline.stages.scoring import evaluate_source
 
     batch = recipe.config.batch.model_copy(update={"evaluation": len(ROWS) // 3, "window": window})
     monkeypatch.setattr(recipe, "config", recipe.config.model_copy(update={"batch": batch}))
