@@ -105,9 +105,7 @@ def test_numbers_are_always_computed_in_full(tiny_bert, tmp_path):
 
 
 def test_memory_that_runs_out_names_the_setting_to_lower(recipe, monkeypatch):
-    import torch
-
-    from nlp_pipeline.stages.predicting import loaded_model
+    from nlp_pipeline.errors import OutOfMemoryError
 
     model, _ = loaded_model(recipe)
     monkeypatch.setattr(model.__class__, "forward", lambda self, **inputs: torch.empty(2**60))
@@ -120,8 +118,7 @@ def test_the_mean_loss_does_not_depend_on_the_order_of_the_batches(recipe, monke
     """Three batches, in windows of their own or in one.
 
     Numbers whose plain sum is 0 or 1 by their order, as those of other processes come in another one."""
-    import torch
-
+    from nlp_pipeline.stages.scoring import evaluate_source
 
     batch = recipe.config.batch.model_copy(update={"evaluation": len(ROWS) // 3, "window": window})
     monkeypatch.setattr(recipe, "config", recipe.config.model_copy(update={"batch": batch}))
