@@ -81,8 +81,9 @@ class SequenceToSequence(GeneratedText):
         return pair_columns(encoder, self.target_encoder(encoder), [before + text for text in texts], right)
 
     def longest(self) -> dict[str, int | None]:
-        """Of the source and of what is written."""
-        return super().longest() | {"options.max_target_length": self.options.max_target_length}
+        """Of the source and, where the recipe says it, of what is written."""
+        given = "max_target_length" in self.options.model_fields_set
+        return super().longest() | {"options.max_target_length": self.options.max_target_length if given else None}
 
     def limits(self) -> str:
         """Of the source and of what is written."""
