@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-GROUP_BATCHES = 50
-"""Batches whose rows are sorted by length together in length-grouped sampling."""
+GROUP_BATCHES, GROUPS = 50, 4
+"""Most batches whose rows are sorted by length together in length-grouped sampling, and the fewest such groups in an
+epoch: sorted all together, rows would be in the same batches in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Sampler:
     def _group(self, order: np.ndarray) -> np.ndarray:
         """Sort by length inside windows of shuffled rows: batches stay random from epoch to epoch."""
         rows = self.batch_size if self.tokens is None else -(-len(order) // self.steps_per_epoch)
-        window = GROUP_BATCHES * rows
+        window = min(GROUP_BATCHES, max(1, self.steps_per_epoch // GROUPS)) * rows
         parts = [order[i : i + window] for i in range(0, len(order), window)]
         return np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in parts])
 

@@ -53,6 +53,23 @@ def test_rows_before_a_step_are_counted(lengths, size, tokens, step):
         assert abs(sampler.rows_before(step) - rows) < len(lengths)
 
 
+@given(st.integers(2, 12).map(lambda steps: 16 * steps), st.integers(0, 9))
+def test_few_rows_of_like_length_meet_others_in_every_epoch(rows, seed):
+    sampler = Sampler(np.arange(rows), 16, seed, "length_grouped")
+    first, second = ({frozenset(batch.tolist()) for batch in sampler.epoch(epoch)} for epoch in (0, 1))
+    assert len(first & second) <= len(first) // 2
+
+
+@given(st.integers(8, 60), st.integers(0, 9))
+def test_rows_of_a_batch_are_of_like_length(steps, seed):
+    lengths = np.arange(16 * steps) % 97
+    spread = {
+        sampling: np.mean([np.ptp(lengths[batch]) for batch in Sampler(lengths, 16, seed, sampling).epoch(0)])
+        for sampling in ("random", "length_grouped")
+    }
+    assert spread["length_grouped"] < 0.75 * spread["random"]
+
+
 def test_epochs_and_seeds_differ():
     lengths = np.arange(1, 101)
     orders = {
