@@ -25,9 +25,10 @@ SETTINGS = {
 
 
 def make_rows(count=60, flipped=(7, 20)):
-    """Texts that a tiny model can tell apart; the flipped rows have the next label."""
+    """Texts that a tiny model can tell apart, each several times, so that a flipped row, which has the next label, is
+    outnumbered by its like."""
     labels = list(WORDS)
-    texts = [f"the {WORDS[labels[i % 3]]} {i % 10}" for i in range(count)]
+    texts = [f"the {WORDS[labels[i % 3]]} {i % 5}" for i in range(count)]
     shifted = [labels[(i + (i in flipped)) % 3] for i in range(count)]
     return [{"id": f"r{i}", "text": t, "label": label} for i, (t, label) in enumerate(zip(texts, shifted, strict=True))]
 
@@ -39,13 +40,11 @@ def make(tiny_bert, folder, rows, **settings):
 def test_flipped_rows_are_listed_worst_first_and_folds_resume(tiny_bert, tmp_path, monkeypatch):
     rows = make_rows()
     rows.append({"id": "lone", "text": "where is my parcel", "label": "only one"})
-    found = make(tiny_bert, tmp_path, rows).label_errors(folds=3, progress=False)
+    found = make(tiny_bert, tmp_path, rows, epochs=12).label_errors(folds=3, progress=False)
     errors = found["label_errors"]
-    worst = errors[:2]
-    assert {error["row_id"] for error in worst} == {"r7", "r20"}
-    assert len(errors) <= 4  # what the models get wrong by themselves may follow
+    assert {error["row_id"] for error in errors} == {"r7", "r20"}
     by_id = {row["id"]: row for row in rows}
-    for error in worst:
+    for error in errors:
         assert error["text"] == by_id[error["row_id"]]["text"]
         assert error["given"] == by_id[error["row_id"]]["label"]
         assert error["suggested"] == list(WORDS)[int(error["row_id"][1:]) % 3]
@@ -63,7 +62,7 @@ def test_flipped_rows_are_listed_worst_first_and_folds_resume(tiny_bert, tmp_pat
     ]
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr("nlp_pipeline.training.loop.fit", None)  # finished folds are read, not trained
-    assert make(tiny_bert, tmp_path, rows).label_errors(folds=3, progress=False) == found
+    assert make(tiny_bert, tmp_path, rows, epochs=12).label_errors(folds=3, progress=False) == found
 
 
 def test_folds_hold_every_row_out_once_and_keep_its_class_in_training(tiny_bert, tmp_path):
