@@ -30,7 +30,7 @@ static inline __attribute__((always_inline)) void drop_all(const char *x, char *
                 drop(x + i * size, out + i * size, bits, threshold, scale, is_bf16);
                 continue;
             }
-            char rest[2 * W * 4] = {0};
+            char rest[2 * W * 4] __attribute__((aligned(64))) = {0};
             memcpy(rest, x + i * size, (end - i) * size);
             drop(rest, rest, bits, threshold, scale, is_bf16);
             memcpy(out + i * size, rest, (end - i) * size);

@@ -21,7 +21,10 @@ COMPILERS = ("gcc", "clang")
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("attention.c", "dropout.c"))
 HEADER = Path(__file__).with_name("vectors.h")
 # Not -ffast-math: a library linked with it makes the whole process flush small numbers to zero.
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
+FLAGS = (
+    "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-strict-aliasing", "-fopenmp", "-shared",
+    "-fPIC", "-std=gnu11",
+)  # fmt: skip
 
 
 @functools.cache
@@ -50,13 +53,8 @@ def _load(compiler: list[str]) -> Any:
     from ..data.tokenization import cache_root
 
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    about = [
-        *(source.read_text() for source in (*SOURCES, HEADER)),
-        version,
-        " ".join(FLAGS),
-        _processor(),
-        str(_openmp()),
-    ]
+    texts = [source.read_text() for source in (*SOURCES, HEADER)]
+    about = [*texts, version, " ".join(FLAGS), _processor(), str(_openmp())]
     name = hashlib.sha256("\0".join(about).encode()).hexdigest()[:24]
     path = cache_root().parent / "native" / f"kernels-{name}.so"
     if not path.exists():
